@@ -1,0 +1,1 @@
+"""CutMix in every training loop."""
