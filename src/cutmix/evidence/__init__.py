@@ -1,0 +1,1 @@
+"""Arms compared over seeds: measured, judged, reported."""

@@ -1,0 +1,147 @@
+"""A comparison's result: a table and a few sentences, for people and for programs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any, NamedTuple, final
+
+from cutmix.evidence.measures import Measures
+from cutmix.evidence.verdict import Paired, memory_sentence, paired, sentence
+
+
+class Column(NamedTuple):
+    """How one measure is shown."""
+
+    name: str
+    title: str
+    scale: float
+    digits: int
+
+
+COLUMNS = (
+    Column("train_accuracy", "train %", 100, 1),
+    Column("test_accuracy", "test %", 100, 1),
+    Column("test_nll", "NLL", 1, 2),
+    Column("test_calibration_error", "ECE", 1, 3),
+    Column("hole_accuracy", "hole %", 100, 1),
+    Column("seconds", "seconds", 1, 0),
+)
+LEGEND = (
+    "Accuracy after the last step on the clean training images, on the test images, and on those with a hole in the "
+    "middle (half the side, at the mean colour); negative log likelihood and expected calibration error (15 bins) on "
+    "the test images; seconds of training."
+)
+DIFFERENCES: dict[str, Callable[[Paired], float]] = {
+    "": lambda pair: pair.mean,
+    ", smallest": lambda pair: pair.smallest,
+    ", largest": lambda pair: pair.largest,
+}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run came to."""
+
+    measures: Measures
+    seconds: float
+
+    def value(self, name: str) -> float:
+        """Return the figure that a column shows."""
+        return self.seconds if name == "seconds" else getattr(self.measures, name)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Arms in the order asked for, the first of them the reference; each with one result a seed."""
+
+    scope: str
+    results: Mapping[str, Sequence[Result]]
+    attribution: str = ""
+
+    @property
+    def reference(self) -> str:
+        """Return the arm that the others are held against."""
+        return next(iter(self.results))
+
+    @property
+    def others(self) -> list[str]:
+        """Return the arms that are held against the reference."""
+        return list(self.results)[1:]
+
+    def values(self, arm: str, name: str) -> list[float]:
+        """Return one figure a seed."""
+        return [result.value(name) for result in self.results[arm]]
+
+    def paired(self, arm: str, name: str) -> Paired:
+        """Return how ``arm`` differs from the reference, seed by seed."""
+        return paired(self.values(arm, name), self.values(self.reference, name))
+
+    @property
+    def sentences(self) -> list[str]:
+        """Return what may be said of it."""
+        verdicts = [sentence(arm, self.reference, self.paired(arm, "test_accuracy"), self.scope) for arm in self.others]
+        return [*verdicts, memory_sentence(self.reference, fmean(self.values(self.reference, "train_accuracy")))]
+
+    @property
+    def table(self) -> str:
+        """Return the arms' means and the paired differences as a Markdown table that also reads as text."""
+        head = [f"{self._seeds} {'seed' if self._seeds == 1 else 'seeds'}", *(column.title for column in COLUMNS)]
+        means = [
+            [arm, *(_shown(column, fmean(self.values(arm, column.name)), "") for column in COLUMNS)]
+            for arm in self.results
+        ]
+        return _aligned([head, *means, *(row for arm in self.others for row in self._difference_rows(arm))])
+
+    def _difference_rows(self, arm: str) -> list[list[str]]:
+        differences = {column: self.paired(arm, column.name) for column in COLUMNS}
+        return [
+            [
+                f"{arm} - {self.reference}{which}",
+                *(_shown(column, value(pair), "+") for column, pair in differences.items()),
+            ]
+            for which, value in DIFFERENCES.items()
+            if self._seeds > 1 or not which
+        ]
+
+    @property
+    def _seeds(self) -> int:
+        return len(self.results[self.reference])
+
+    def markdown(self) -> str:
+        """Return the table, what its columns are, and what may be said of it."""
+        notes = [LEGEND, *self.sentences, *filter(None, [self.attribution])]
+        return "\n\n".join([self.table, *notes]) + "\n"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything behind the table, for programs."""
+        return {
+            "scope": self.scope,
+            "results": {
+                arm: [{**asdict(result.measures), "seconds": result.seconds} for result in results]
+                for arm, results in self.results.items()
+            },
+            "differences": {
+                arm: {column.name: list(self.paired(arm, column.name).differences) for column in COLUMNS}
+                for arm in self.others
+            },
+            "verdicts": {arm: self.paired(arm, "test_accuracy").verdict for arm in self.others},
+            "sentences": self.sentences,
+            "attribution": self.attribution,
+        }
+
+
+def _shown(column: Column, value: float, sign: str) -> str:
+    return f"{column.scale * value:{sign}.{column.digits}f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = ["-" * width if not slot else "-" * (width - 1) + ":" for slot, width in enumerate(widths)]
+    pads = [str.rjust if slot else str.ljust for slot in range(len(widths))]
+    lines = [
+        [pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)]
+        for row in (rows[0], rule, *rows[1:])
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
