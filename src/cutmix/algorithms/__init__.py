@@ -1,0 +1,6 @@
+"""The algorithms: one object each, for the Trainer, for a plain loop and for a DataLoader."""
+
+from cutmix.algorithms.cutmix import CutMix
+from cutmix.algorithms.mixup import MixUp
+
+__all__ = ["CutMix", "MixUp"]

@@ -1,0 +1,104 @@
+"""CutMix: paste a box of another image, and mix the labels by the pixels that show."""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import final
+
+import torch
+
+from cutmix import boxes
+from cutmix.algorithms.mixer import Mixer, check_number
+from cutmix.core.batch import Key
+from cutmix.draws import Pairing, draw_beta, start_around_a_pixel, start_for_equal_pixels
+from cutmix.mixing import picture_axes
+from cutmix.shapes import Boxes
+
+SHARE_OF_SIDE = "it is a share of the image side, for k pixels of n pass k / n"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CutMix(Mixer):
+    """Fill a box of each image with the same region of another image of the batch (Yun et al. 2019).
+
+    The paper's rule: lambda ~ Beta(alpha, alpha); box sides ``int(side * sqrt(1 - lambda))``, of which an odd one loses
+    a pixel, as in the authors' code; the centre uniform over the image's pixels; clipped at the edges, so that labels
+    are weighted by what shows. One box for the whole batch.
+
+    Args:
+        alpha: of the Beta distribution; 1 is the standard choice, 0 mixes nothing, else at least 0.01.
+        interpolate_loss: in the Trainer, weigh two calls of the loss instead of calling it on blended label rows.
+        uniform_sampling: place the box so that every pixel is equally likely to be replaced; odd sides stay whole.
+        input_key: where the images are in a batch (index, key, attribute, or a getter and setter); else the Trainer's,
+            and 0 in a plain loop.
+        target_key: where the targets are; else the Trainer's, and 1 in a plain loop.
+        p: the share of batches that are mixed, in [0, 1].
+        length: cut this fraction of each side, in (0, 1], instead of drawing it; ``alpha`` is then unused. Rounds
+            down; odd sides stay whole. The paper's centre may still clip it.
+        bbox: cut just this box, in whole pixels: all starts, then all stops, (top, left, bottom, right) for images.
+            ``alpha`` is then unused.
+        pairing: "ring", one random cycle, where nobody is its own partner, or "shuffle", a plain permutation.
+        spatial_dims: the axes to cut, for what is not (batch, channels, height, width): (2,) for signals, (1, 2) for
+            grey or channels-last pictures, (2, 3, 4) for volumes.
+
+    Raises:
+        TypeError: when a setting is of the wrong type.
+        ValueError: when a setting is out of its range, or both ``length`` and ``bbox`` are given.
+    """
+
+    alpha: float = 1.0
+    interpolate_loss: bool = False
+    uniform_sampling: bool = False
+    input_key: Key | None = None
+    target_key: Key | None = None
+    _: KW_ONLY
+    p: float = 1.0
+    length: float | None = None
+    bbox: tuple[int, ...] | None = None
+    pairing: Pairing = "ring"
+    spatial_dims: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        if self.length is not None and self.bbox is not None:
+            raise ValueError(f"at most one of length and bbox may be given, got {self.length} and {self.bbox}")
+        if self.length is not None:
+            check_number("length", self.length, 0.0, 1.0, SHARE_OF_SIDE)
+            if self.length == 0:
+                raise ValueError(f"length must lie in (0, 1], got 0: {SHARE_OF_SIDE}, and to mix nothing p=0")
+
+    def axes(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return which axes are cut: ``spatial_dims``, else the last two of four."""
+        return picture_axes(shape, self.spatial_dims)
+
+    def draw_region(self, size: tuple[int, ...], generator: torch.Generator | None) -> tuple[Boxes, float]:
+        """Draw the box of one batch by the rule of these settings; partners are opaque in it."""
+        if self.bbox is not None:
+            return _fixed(self.bbox, size), 1.0
+        sides = self._draw_sides(size, generator)
+        place = start_for_equal_pixels if self.uniform_sampling else start_around_a_pixel
+        starts = [place(length, side, generator) for length, side in zip(size, sides, strict=True)]
+        stops = [start + side for start, side in zip(starts, sides, strict=True)]
+        return boxes.clip(starts, stops, size), 1.0
+
+    def _draw_sides(self, size: tuple[int, ...], generator: torch.Generator | None) -> list[int]:
+        if self.length is not None:
+            return [int(self.length * side) for side in size]
+        share = 1.0 - draw_beta(self.alpha, generator) if self.alpha else 0.0
+        sides = [boxes.side_for_share(share, side, len(size)) for side in size]
+        return sides if self.uniform_sampling else [boxes.even(side) for side in sides]
+
+
+def _fixed(bbox: tuple[int, ...], size: tuple[int, ...]) -> Boxes:
+    starts, stops = bbox[: len(size)], bbox[len(size) :]
+    inside = (
+        len(bbox) == 2 * len(size)
+        and all(isinstance(edge, int) for edge in bbox)
+        and all(0 <= start <= stop <= side for start, stop, side in zip(starts, stops, size, strict=True))
+    )
+    if not inside:
+        raise ValueError(
+            f"bbox must be whole numbers, all starts then all stops, inside the image of size {size}, got {bbox}: "
+            "for images (top, left, bottom, right) with 0 <= top <= bottom <= height and 0 <= left <= right <= width"
+        )
+    return boxes.clip(starts, stops, size)

@@ -1,0 +1,71 @@
+"""MixUp: blend each sample with another of the batch."""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import final
+
+import torch
+
+from cutmix import boxes
+from cutmix.algorithms.mixer import Mixer, check_number
+from cutmix.core.batch import Key
+from cutmix.draws import Pairing, draw_beta
+from cutmix.mixing import checked_axes
+from cutmix.shapes import Boxes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MixUp(Mixer):
+    """Blend each sample with another of the batch, ``(1 - mixing) * own + mixing * partner`` (Zhang et al. 2018).
+
+    ``mixing`` is the smaller of lambda and 1 - lambda, lambda ~ Beta(alpha, alpha), so that the own sample is the main
+    one, as in Composer. One weight for the whole batch.
+
+    Args:
+        alpha: of the Beta distribution; 0.2 is the usual choice, 0 mixes nothing, else at least 0.01.
+        interpolate_loss: in the Trainer, weigh two calls of the loss instead of calling it on blended label rows.
+        input_key: where the samples are in a batch (index, key, attribute, or a getter and setter); else the
+            Trainer's, and 0 in a plain loop.
+        target_key: where the targets are; else the Trainer's, and 1 in a plain loop.
+        p: the share of batches that are mixed, in [0, 1].
+        mixing: the partner's weight, in [0, 1], instead of drawing it; ``alpha`` is then unused.
+        pairing: "ring", one random cycle, where nobody is its own partner, or "shuffle", a plain permutation.
+        spatial_dims: the axes that a mask shares with the samples; else all behind the channels.
+
+    Raises:
+        TypeError: when a setting is of the wrong type.
+        ValueError: when a setting is out of its range.
+    """
+
+    alpha: float = 0.2
+    interpolate_loss: bool = False
+    input_key: Key | None = None
+    target_key: Key | None = None
+    _: KW_ONLY
+    p: float = 1.0
+    mixing: float | None = None
+    pairing: Pairing = "ring"
+    spatial_dims: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self._check_settings()
+        if self.mixing is not None:
+            check_number("mixing", self.mixing, 0.0, 1.0, "it is the partner's weight")
+
+    def axes(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the axes of the box, which is the whole sample: ``spatial_dims``, else all behind the channels."""
+        if self.spatial_dims is not None:
+            return checked_axes(shape, self.spatial_dims)
+        return tuple(range(min(2, len(shape) - 1), len(shape)))
+
+    def draw_region(self, size: tuple[int, ...], generator: torch.Generator | None) -> tuple[Boxes, float]:
+        """Draw the partners' weight; the box is the whole sample, or empty where they weigh nothing."""
+        mixing = self._draw_mixing(generator)
+        return (boxes.whole(size), mixing) if mixing else (boxes.empty(len(size)), 1.0)
+
+    def _draw_mixing(self, generator: torch.Generator | None) -> float:
+        if self.mixing is not None:
+            return self.mixing
+        kept = draw_beta(self.alpha, generator) if self.alpha else 0.0
+        return min(kept, 1.0 - kept)

@@ -1,0 +1,151 @@
+"""The functions of the method card: build the recipe, draw, mix, unpack."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cutmix.algorithms.cutmix import CutMix
+from cutmix.algorithms.mixer import Mixer
+from cutmix.algorithms.mixup import MixUp
+from cutmix.mixing import check_targets, partners_of, paste
+from cutmix.plans import Plan
+from cutmix.shapes import Images, Labels
+
+
+class CutMixed(NamedTuple):
+    """What ``cutmix_batch`` returns.
+
+    Attributes:
+        mixed: the images, a box of each filled with its partner's.
+        target_perm: ``target[partners]``.
+        area: the share of each image that is its own, in [0, 1], counted in pixels.
+        bbox: whole numbers (top, left, bottom, right); all starts, then all stops, in other numbers of axes.
+    """
+
+    mixed: Images
+    target_perm: Labels
+    area: float
+    bbox: tuple[int, ...]
+
+
+class MixedUp(NamedTuple):
+    """What ``mixup_batch`` returns.
+
+    Attributes:
+        mixed: the samples, blended with their partners.
+        target_perm: ``target[partners]``.
+        mixing: the weight of the *partner*, in [0, 1].
+    """
+
+    mixed: Images
+    target_perm: Labels
+    mixing: float
+
+
+def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
+    input: Images,  # noqa: A002
+    target: Labels,
+    length: float | None = None,
+    alpha: float = 1.0,
+    bbox: tuple[int, ...] | None = None,
+    indices: Tensor | None = None,
+    uniform_sampling: bool = False,  # noqa: FBT001, FBT002
+    *,
+    p: float = 1.0,
+    out: Images | None = None,
+    spatial_dims: Sequence[int] | None = None,
+    generator: torch.Generator | None = None,
+) -> CutMixed:
+    """Fill a box of each image with the same region of another image of the batch (Yun et al. 2019).
+
+    As on the method card: ``area`` weighs each sample's *own* label, the partner's is weighed by the rest:
+    ``loss = area * loss_fn(outputs, y) + (1 - area) * loss_fn(outputs, target_perm)``.
+
+    Args:
+        input: (batch, channels, height, width), any dtype and device. Never written to, unless it is also ``out``.
+        target: (batch, ...), targets of any kind.
+        length: cut this fraction of each side, in (0, 1], instead of drawing it: 0.25 cuts a quarter of each side.
+        alpha: lambda is drawn from Beta(alpha, alpha); unused where ``length`` or ``bbox`` is given.
+        bbox: cut just this box, (top, left, bottom, right) in whole pixels.
+        indices: (batch,), each sample's partner, instead of drawing them.
+        uniform_sampling: place the box so that every pixel is equally likely to be replaced.
+        p: the chance that the batch is mixed at all; if not, ``area`` is 1.
+        out: where the mixed images go; ``out=input`` is in place. Else always new memory.
+        spatial_dims: the axes to cut, for what is not (batch, channels, height, width).
+        generator: a CPU generator to draw from; else torch's default one.
+
+    Raises:
+        TypeError: when an argument is of the wrong type.
+        ValueError: when an argument is out of its range or does not fit the others.
+    """
+    recipe = CutMix(
+        alpha, uniform_sampling=uniform_sampling, p=p, length=length, bbox=bbox, spatial_dims=_tuple(spatial_dims)
+    )
+    plan = _draw(recipe, input, target, indices, generator)
+    mixed = paste(input, plan, out=out, spatial_dims=recipe.axes(input.shape))
+    return CutMixed(mixed, partners_of(target, plan), float(plan.kept[0]), plan.bbox)
+
+
+def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
+    input: Images,  # noqa: A002
+    target: Labels,
+    mixing: float | None = None,
+    alpha: float = 0.2,
+    indices: Tensor | None = None,
+    *,
+    p: float = 1.0,
+    out: Images | None = None,
+    spatial_dims: Sequence[int] | None = None,
+    generator: torch.Generator | None = None,
+) -> MixedUp:
+    """Blend each sample with another of the batch (Zhang et al. 2018).
+
+    As in Composer ``mixing`` weighs the *partner*, where CutMix's ``area`` weighs one's own:
+    ``loss = (1 - mixing) * loss_fn(outputs, y) + mixing * loss_fn(outputs, target_perm)``.
+
+    Args:
+        input: (batch, ...), floating point. Never written to, unless it is also ``out``.
+        target: (batch, ...), targets of any kind.
+        mixing: the partner's weight, in [0, 1], instead of drawing it.
+        alpha: ``mixing`` is the smaller of lambda and 1 - lambda, lambda ~ Beta(alpha, alpha).
+        indices: (batch,), each sample's partner, instead of drawing them.
+        p: the chance that the batch is mixed at all; if not, ``mixing`` is 0.
+        out: where the mixed samples go; ``out=input`` is in place. Else always new memory.
+        spatial_dims: the axes of a sample's size; has no effect on the result.
+        generator: a CPU generator to draw from; else torch's default one.
+
+    Raises:
+        TypeError: when an argument is of the wrong type, or the samples are integers.
+        ValueError: when an argument is out of its range or does not fit the others.
+    """
+    recipe = MixUp(alpha, p=p, mixing=mixing, spatial_dims=_tuple(spatial_dims))
+    plan = _draw(recipe, input, target, indices, generator)
+    mixed = paste(input, plan, out=out, spatial_dims=recipe.axes(input.shape))
+    blended = bool((plan.kept < 1.0).any())
+    return MixedUp(mixed, partners_of(target, plan), float(plan.opacity[0]) if blended else 0.0)
+
+
+def _draw(
+    recipe: Mixer, images: Images, targets: Labels, indices: Tensor | None, generator: torch.Generator | None
+) -> Plan:
+    check_targets(targets, images)
+    plan = recipe.draw(images.shape, generator=generator)
+    return plan if indices is None else replace(plan, partners=_checked(indices, plan.batch))
+
+
+def _checked(indices: Tensor, batch: int) -> Tensor:
+    fits = tuple(indices.shape) == (batch,) and not (indices.is_floating_point() or indices.dtype is torch.bool)
+    indices = indices.cpu()
+    if not fits or not bool(((indices >= 0) & (indices < batch)).all()):
+        raise ValueError(
+            f"indices must be {batch} whole numbers in [0, {batch}), one partner a sample, got {indices}: "
+            f"for a permutation pass torch.randperm({batch})"
+        )
+    return indices.long()
+
+
+def _tuple(spatial_dims: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if spatial_dims is None else tuple(spatial_dims)

@@ -1,0 +1,39 @@
+"""The tensor shapes that this library speaks of, each named once.
+
+Axes: ``batch`` comes first, the axes of the image last (height before width); ``axes`` counts the latter.
+"""
+
+from typing import TypeAlias
+
+from jaxtyping import Float, Float64, Int, Int64, Shaped
+from torch import Tensor
+
+Images: TypeAlias = Shaped[Tensor, "batch ..."]
+"""Images, signals or volumes of any dtype, one a row; the axes that a plan cuts come last."""
+
+Partners: TypeAlias = Int64[Tensor, " batch"]
+"""For each sample the position in the batch of the one that is pasted into it."""
+
+Boxes: TypeAlias = Int64[Tensor, "1 2 axes"] | Int64[Tensor, "batch 2 axes"]
+"""One box for the whole batch, or one a sample: where it starts and where it stops (exclusive) along each axis."""
+
+Opacity: TypeAlias = Float64[Tensor, " 1"] | Float64[Tensor, " batch"]
+"""How much of the partner shows inside the box, from 0 to 1."""
+
+Kept: TypeAlias = Float64[Tensor, " batch"]
+"""How much of each sample's own content is left, from 0 to 1 (the paper's lambda, after clipping)."""
+
+Ids: TypeAlias = Int[Tensor, "batch ..."]
+"""Class indices, one a sample (or one a pixel)."""
+
+Rows: TypeAlias = Float[Tensor, "batch ..."]
+"""A float row a sample: one-hot, soft or multi-label targets, or what a regression aims for."""
+
+Labels: TypeAlias = Shaped[Tensor, "batch ..."]
+"""Targets of either kind, ``Ids`` or ``Rows``."""
+
+Logits: TypeAlias = Float[Tensor, "batch classes ..."]
+"""Unnormalised scores, classes on the second axis."""
+
+Losses: TypeAlias = Float[Tensor, "..."]
+"""Losses before or after the reduction."""
