@@ -1,0 +1,145 @@
+"""Batches as people have them: tuples, lists, dicts, named tuples, dataclasses, and what a pair of functions reads."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cutmix.targets import MixedTarget
+
+Batch: TypeAlias = Any  # the user's own type: no narrower name is true
+Items: TypeAlias = tuple[Any, ...] | list[Any]
+Key: TypeAlias = int | str | tuple[Callable[[Batch], Any], Callable[[Batch, Any], Batch]]
+
+
+def get_item(batch: Batch, key: Key) -> Any:  # noqa: ANN401 - what a batch holds is the user's
+    """Return what ``batch`` holds at an index, a dict's key or an attribute's name, or what a pair's getter returns."""
+    if isinstance(key, tuple):
+        return key[0](batch)
+    try:
+        if isinstance(key, str) and not isinstance(batch, Mapping):
+            return getattr(batch, key)
+        if not isinstance(batch, Tensor):
+            return batch[key]
+    except (LookupError, AttributeError, TypeError):
+        pass
+    raise ValueError(
+        f"input_key or target_key is {key!r}, which the batch, {_described(batch)}, does not hold; "
+        "it must be an index, a key, an attribute's name or a pair (getter, setter)"
+    )
+
+
+def set_item(batch: Batch, key: Key, value: Any) -> Batch:  # noqa: ANN401
+    """Return a batch that holds ``value`` under ``key``; the one handed in stays as it is.
+
+    A pair's setter, ``setter(batch, value)``, must return the batch; whether it is a new one is the setter's affair.
+    """
+    if isinstance(key, tuple):
+        return key[1](batch, value)
+    get_item(batch, key)
+    if not isinstance(batch, tuple):
+        return _put(copy.copy(batch), key, value)
+    index = batch._fields.index(key) if isinstance(key, str) else range(len(batch))[key]
+    return _rebuilt(batch, [*batch[:index], value, *batch[index + 1 :]])
+
+
+def num_samples(batch: Batch) -> int:
+    """Return the number of samples: the length of the first tensor that has an axis."""
+    for leaf in leaves(batch):
+        first = leaf.own if isinstance(leaf, MixedTarget) else leaf
+        if isinstance(first, Tensor) and first.ndim:
+            return len(first)
+    raise TypeError(f"a batch must hold a tensor with an axis of samples, got {_described(batch)}")
+
+
+def split(batch: Batch, size: int) -> list[Batch]:
+    """Cut ``batch`` into parts of at most ``size`` samples; what is not per sample goes whole into each."""
+    samples = num_samples(batch)
+    if size >= samples:
+        return [batch]
+    starts = range(0, samples, size)
+    return [_walk(batch, lambda leaf, start=start: _cut(leaf, start, start + size, samples)) for start in starts]
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Return ``batch`` with its tensors on ``device``, in containers of its own."""
+    from_pinned_memory = device.type == "cuda"
+
+    def move(leaf: Any) -> Any:  # noqa: ANN401
+        if isinstance(leaf, Tensor | MixedTarget):
+            return leaf.to(device, non_blocking=from_pinned_memory)
+        return leaf.to(device) if hasattr(leaf, "to") else leaf
+
+    return _walk(batch, move)
+
+
+def leaves(batch: Batch) -> list[Any]:
+    """List what ``batch`` holds. A MixedTarget is one leaf, and so is a list of names."""
+    found: list[Any] = []
+    _walk(batch, found.append)
+    return found
+
+
+def _walk(batch: Batch, act: Callable[[Any], Any]) -> Batch:
+    """Return containers like those of ``batch`` around what ``act`` returns for each leaf."""
+    if isinstance(batch, Tensor | MixedTarget):
+        return act(batch)
+    if isinstance(batch, tuple | list) and not _is_plain(batch):
+        return _rebuilt(batch, [_walk(item, act) for item in batch])
+    if isinstance(batch, MutableMapping):
+        return _all_put(batch, {key: _walk(item, act) for key, item in batch.items()})
+    if dataclasses.is_dataclass(batch):
+        names = [field.name for field in dataclasses.fields(batch)]
+        return _all_put(batch, {name: _walk(getattr(batch, name), act) for name in names})
+    return act(batch)
+
+
+def _is_plain(items: Items) -> bool:
+    return all(item is None or isinstance(item, str | bytes | int | float) for item in items)
+
+
+def _rebuilt(batch: Items, items: list[Any]) -> Items:
+    return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
+
+
+def _all_put(batch: Batch, items: Mapping[Any, Any]) -> Batch:
+    fresh = copy.copy(batch)
+    for key, item in items.items():
+        _put(fresh, key, item)
+    return fresh
+
+
+def _put(batch: Batch, key: int | str, value: Any) -> Batch:  # noqa: ANN401
+    if isinstance(batch, MutableMapping | list):
+        batch[key] = value
+    else:
+        object.__setattr__(batch, str(key), value)  # a frozen dataclass too: nobody has seen this copy yet
+    return batch
+
+
+def _cut(leaf: Any, start: int, stop: int, samples: int) -> Any:  # noqa: ANN401
+    if isinstance(leaf, MixedTarget):
+        return MixedTarget(*(field[start:stop] for field in leaf))
+    if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) != samples:
+        raise ValueError(
+            f"device_train_microbatch_size cuts tensors of as many rows as the batch has samples, {samples}, "
+            f"got one of {len(leaf)}; leave it None for such batches"
+        )
+    per_sample = isinstance(leaf, tuple | list) or (isinstance(leaf, Tensor | np.ndarray) and leaf.ndim)
+    return leaf[start:stop] if per_sample and len(leaf) == samples else leaf
+
+
+def _described(batch: Batch) -> str:
+    """Say what ``batch`` is and what it holds, in a few words."""
+    kind = type(batch).__name__
+    if isinstance(batch, Mapping):
+        return f"a {kind} of {', '.join(map(repr, batch))}"
+    if dataclasses.is_dataclass(batch):
+        return f"a {kind} of {', '.join(field.name for field in dataclasses.fields(batch))}"
+    if isinstance(batch, tuple | list):
+        return f"a {kind} of {len(batch)}"
+    return f"a {kind}"

@@ -1,0 +1,85 @@
+"""Where figures go."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, final
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+Figure: TypeAlias = float | int | Tensor
+
+
+class Logger(ABC):
+    """A place for figures: a file, a service, a screen. It is handed plain numbers, in the order of the steps."""
+
+    @abstractmethod
+    def log_metrics(self, metrics: Mapping[str, Figure], step: int) -> None:
+        """Take down ``metrics`` as they are after ``step`` steps."""
+
+    def flush(self) -> None:  # noqa: B027 - not every place holds back
+        """Write out what is held back."""
+
+    def close(self) -> None:  # noqa: B027 - not every place is held
+        """Let go of what is held; nothing is logged after this."""
+
+
+class _Record(NamedTuple):
+    metrics: dict[str, Figure]
+    step: int
+
+
+@final
+class Loggers(Logger):
+    """All loggers of a run as one: what algorithms and callbacks are handed.
+
+    Tensors of one element may be logged. They are turned into numbers by ``flush``, many at once, so that logging
+    never waits for the device.
+    """
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        self._loggers = tuple(loggers)
+        self._records: list[_Record] = []
+
+    def log_metrics(self, metrics: Mapping[str, Figure], step: int) -> None:
+        if self._loggers:
+            self._records.append(_Record({name: _held(name, value) for name, value in metrics.items()}, step))
+
+    def flush(self) -> None:
+        records, self._records = self._records, []
+        numbers = _numbers([value for record in records for value in record.metrics.values()])
+        for metrics, step in records:
+            row = {name: next(numbers) for name in metrics}
+            for logger in self._loggers:
+                logger.log_metrics(row, step)
+        for logger in self._loggers:
+            logger.flush()
+
+    def close(self) -> None:
+        self.flush()
+        for logger in self._loggers:
+            logger.close()
+
+
+def _held(name: str, value: Figure) -> Figure:
+    """Return ``value`` as it is now, whatever its owner does with it later."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.numel() != 1:
+        raise ValueError(f"{name} must be one number, got a tensor of shape {tuple(value.shape)}; log its mean or sum")
+    return value.detach().reshape(()).clone()
+
+
+def _numbers(figures: Sequence[Figure]) -> Iterator[float | int]:
+    """Turn figures into plain numbers, waiting once for each device and dtype among them."""
+    alike = defaultdict(list)
+    for figure in figures:
+        if isinstance(figure, Tensor):
+            alike[figure.device, figure.dtype].append(figure)
+    fetched = {kind: iter(torch.stack(tensors).tolist()) for kind, tensors in alike.items()}
+    return (next(fetched[figure.device, figure.dtype]) if isinstance(figure, Tensor) else figure for figure in figures)

@@ -1,0 +1,71 @@
+"""The state of a run: the one thing that changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+
+from cutmix.core.batch import get_item, set_item
+from cutmix.core.time import Time, Timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from cutmix.core.algorithm import Algorithm
+    from cutmix.core.batch import Batch, Key
+    from cutmix.core.callback import Callback
+
+
+@final
+@dataclass(slots=True, eq=False, kw_only=True)
+class State:
+    """Where a run is and what it works with. Algorithms change it; callbacks read it."""
+
+    model: nn.Module
+    loss_fn: Callable[[Any, Any], Tensor]
+    device: torch.device
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    precision: str = "fp32"
+    input_key: Key = 0
+    target_key: Key = 1
+
+    optimizers: list[Optimizer] = field(default_factory=list)
+    schedulers: list[LRScheduler] = field(default_factory=list)
+    algorithms: tuple[Algorithm, ...] = ()
+    callbacks: tuple[Callback, ...] = ()
+
+    timestamp: Timestamp = field(default_factory=Timestamp)
+    max_duration: Time = field(default_factory=lambda: Time(1))
+    batches_per_epoch: int | None = None  # None where the loader cannot tell
+
+    batch: Batch = None  # the whole batch; between BEFORE_FORWARD and AFTER_BACKWARD the microbatch
+    owns_batch: bool = False  # whether the batch's tensors are copies of the Trainer's own
+    outputs: Any = None
+    loss: Tensor | None = None
+    train_metrics: dict[str, Tensor] = field(default_factory=dict)  # of the last step
+    eval_metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
+
+    def batch_get_item(self, key: Key) -> Any:  # noqa: ANN401 - what a batch holds is the user's
+        """Return what the batch holds under ``key``."""
+        return get_item(self.batch, key)
+
+    def batch_set_item(self, key: Key, value: Any) -> None:  # noqa: ANN401
+        """Put ``value`` under ``key``, in a batch that is the Trainer's own."""
+        self.batch = set_item(self.batch, key, value)
+
+    def writable(self, images: Tensor) -> Tensor:
+        """Return memory like ``images`` that may be written to: theirs where the Trainer owns it, else fresh."""
+        return images if self.owns_batch else torch.empty_like(images)
+
+    @property
+    def epoch(self) -> int:
+        """Return the epoch that the last step belongs to, counted from 1; 0 before the first step."""
+        return self.timestamp.epoch + (self.timestamp.batch_in_epoch > 0)
