@@ -15,7 +15,7 @@ LossFn: TypeAlias = Callable[[Any, Any], Tensor]
 """``loss_fn(outputs, target)``."""
 
 
-def cross_entropy(  # noqa: PLR0913 - torch's own settings
+def cross_entropy(
     outputs: Logits,
     target: Labels | MixedTarget,
     *,

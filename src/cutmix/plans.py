@@ -38,7 +38,7 @@ class Plan:
     @property
     def kept(self) -> Kept:
         """Return how much of each sample's own content is left: from whole numbers, in float64, on the host."""
-        covered = volume(self.boxes) / math.prod(self.size)
+        covered = volume(self.boxes).double() / math.prod(self.size)
         return (1.0 - self.opacity * covered).expand(self.batch)
 
     @property

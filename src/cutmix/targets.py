@@ -75,7 +75,7 @@ class MixedTarget(NamedTuple):
     def __torch_function__(
         cls,
         function: Callable[..., Any],
-        types: Any,  # noqa: ANN401, ARG003 - torch's signature
+        types: Any,  # noqa: ANN401 - torch's signature
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Tensor:

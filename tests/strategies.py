@@ -1,0 +1,40 @@
+"""What hypothesis draws for the tests of the op: sizes that are never square by habit, plans, batches."""
+
+import math
+
+import torch
+from hypothesis import strategies as st
+
+from cutmix.boxes import clip
+from cutmix.plans import Plan
+
+DTYPES = (torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+sides = st.integers(1, 12)
+sizes = st.lists(sides, min_size=1, max_size=3).map(tuple)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def boxes_in(draw, size):
+    """One box inside an image of ``size``, empty ones among them."""
+    edges = [sorted(draw(st.tuples(st.integers(0, side), st.integers(0, side)))) for side in size]
+    return clip([start for start, _ in edges], [stop for _, stop in edges], size)
+
+
+@st.composite
+def plans(draw, opacities=st.just(1.0)):
+    """A plan for one box a batch, or for one a sample."""
+    size, batch = draw(sizes), draw(st.integers(1, 6))
+    boxes = draw(st.integers(1, 2)) > 1 and batch or 1
+    return Plan(
+        torch.tensor(draw(st.lists(st.integers(0, batch - 1), min_size=batch, max_size=batch))),
+        torch.cat([draw(boxes_in(size)) for _ in range(boxes)]),
+        torch.tensor([draw(opacities) for _ in range(boxes)], dtype=torch.float64),
+        size,
+    )
+
+
+def numbered(*shape, dtype=torch.float64):
+    """A batch in which every pixel has a value of its own (modulo what the dtype holds)."""
+    return torch.arange(math.prod(shape)).reshape(shape).to(dtype)

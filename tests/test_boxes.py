@@ -1,0 +1,50 @@
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import sides, sizes
+
+from cutmix.boxes import clip, empty, even, side_for_share, volume, whole
+
+shares = st.floats(0.0, 1.0)
+
+
+@given(sizes, st.data())
+def test_the_volume_of_a_box_is_the_number_of_its_pixels(size, data):
+    starts = [data.draw(st.integers(-15, 15)) for _ in size]
+    stops = [start + data.draw(st.integers(0, 15)) for start in starts]
+
+    counted = torch.zeros(size)
+    counted[tuple(slice(max(start, 0), max(stop, 0)) for start, stop in zip(starts, stops, strict=True))] = 1
+    assert volume(clip(starts, stops, size)).item() == counted.sum()
+
+
+def test_a_box_over_the_edge_weighs_by_what_shows():
+    box = clip(starts=[-2, 0], stops=[2, 4], size=(4, 6))
+
+    assert box.tolist() == [[[0, 0], [2, 4]]]
+    assert volume(box).item() == 8
+
+
+@given(sizes)
+def test_the_whole_image_is_covered_and_the_empty_box_covers_nothing(size):
+    assert volume(whole(size)).item() == np.prod(size)
+    assert volume(empty(len(size))).item() == 0
+
+
+@given(shares, sides, st.integers(1, 3))
+def test_a_side_never_exceeds_the_image_and_covers_at_most_the_share(share, size, axes):
+    side = side_for_share(share, size, axes)
+
+    assert 0 <= side <= size
+    assert (side / size) ** axes <= share + 1e-9
+
+
+@given(shares, sides)
+def test_in_the_plane_a_side_is_the_authors_to_the_bit(share, size):
+    assert side_for_share(share, size, 2) == int(size * np.sqrt(share))
+
+
+@given(st.integers(0, 40))
+def test_an_odd_side_loses_a_pixel_and_an_even_one_stays(side):
+    assert even(side) == 2 * (side // 2)

@@ -1,0 +1,67 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import seeds
+
+from cutmix.draws import draw_beta, draw_ring, draw_shuffle, start_around_a_pixel, start_for_equal_pixels
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@given(st.integers(2, 40), seeds)
+def test_a_ring_visits_everybody_before_it_closes(batch, seed):
+    partners = draw_ring(batch, seeded(seed)).tolist()
+
+    visited, sample = [], 0
+    for _ in range(batch):
+        sample = partners[sample]
+        visited.append(sample)
+    assert sorted(visited) == list(range(batch))
+    assert visited[-1] == 0
+
+
+def test_every_ring_of_four_is_equally_likely():
+    generator = seeded(0)
+    drawn = [tuple(draw_ring(4, generator).tolist()) for _ in range(6000)]
+
+    counts = [drawn.count(ring) for ring in set(drawn)]
+    assert len(counts) == 6
+    assert all(abs(count - 1000) < 5 * 1000**0.5 for count in counts)
+
+
+@given(st.integers(1, 40), seeds)
+def test_a_shuffle_is_a_permutation(batch, seed):
+    assert sorted(draw_shuffle(batch, seeded(seed)).tolist()) == list(range(batch))
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 4.0])
+def test_a_beta_draw_has_the_mean_and_variance_of_the_distribution(alpha):
+    generator = seeded(0)
+    drawn = torch.tensor([draw_beta(alpha, generator) for _ in range(20_000)])
+
+    assert ((drawn >= 0) & (drawn <= 1)).all()
+    assert drawn.mean().item() == pytest.approx(0.5, abs=0.015)
+    assert drawn.var().item() == pytest.approx(0.25 / (2 * alpha + 1), abs=0.01)
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_equal_pixels_are_covered_by_equally_many_places(size, side):
+    places = range(1 - side, size)
+    covering = [sum(start <= pixel < start + side for start in places) for pixel in range(size)]
+
+    generator = seeded(0)
+    drawn = {start_for_equal_pixels(size, side, generator) for _ in range(400)}
+    assert set(covering) == {side}
+    assert drawn <= set(places)
+    assert len(drawn) == len(places)
+
+
+@given(st.integers(1, 9), st.integers(0, 9))
+def test_a_box_around_a_pixel_has_its_centre_in_the_image(size, side):
+    generator = seeded(0)
+
+    drawn = {start_around_a_pixel(size, side, generator) + side // 2 for _ in range(400)}
+    assert drawn == set(range(size))
