@@ -1,6 +1,6 @@
 """Networks by name: small ResNets of our own, timm's, or anybody's function."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TypeAlias, final
@@ -40,7 +40,7 @@ class ResNet(nn.Module):
     def __init__(self, widths: Sequence[int], strides: Sequence[int], blocks: int, num_classes: int) -> None:
         super().__init__()
         stem = 16
-        layers = [*normed(nn.Conv2d(3, stem, 3, padding=1, bias=False)), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [*normed(nn.Conv2d(3, stem, 3, padding=1, bias=False)), nn.ReLU(inplace=True)]
         for width_in, width, stride in zip((stem, *widths), widths, strides, strict=False):
             layers += [Block(width_in, width, stride), *(Block(width, width, 1) for _ in range(blocks - 1))]
         self.features = nn.Sequential(*layers)
@@ -115,7 +115,7 @@ def from_function(name: str, num_classes: int) -> nn.Module:
     """Call the function that ``name`` says (``package.module:function``) with the number of classes."""
     place, _, called = name.partition(":")
     try:
-        function: Callable[[int], object] = getattr(import_module(place), called)
+        function = getattr(import_module(place), called)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"model {name!r} is not to be had ({error}); name a function that can be imported, as "

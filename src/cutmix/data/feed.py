@@ -1,7 +1,7 @@
 """From pixels to batches: standardised floats in memory, fetched a whole batch at a time."""
 
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import torch
 from jaxtyping import Float32
@@ -43,7 +43,7 @@ class Standardise:
         return (images * std + mean).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
 
     def _as_columns(self, beside: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = torch.tensor([self.mean, self.std], device=beside.device)[..., None, None]
+        mean, std = torch.tensor([self.mean, self.std], device=beside.device)[..., None, None].unbind()
         return mean, std
 
 
@@ -66,7 +66,7 @@ class InMemory(Dataset[tuple[Tensor, Tensor]]):
         return self.images[rows], self.labels[rows]
 
 
-def as_fetched(batch: Batch) -> Batch:
+def as_fetched(batch: Any) -> Batch:  # noqa: ANN401 - a DataLoader thinks that it hands over a list of samples
     """Return the batch as ``InMemory`` fetched it: there is nothing left to collate."""
     return batch
 
