@@ -22,11 +22,14 @@ def boxes_in(draw, size):
     return clip([start for start, _ in edges], [stop for _, stop in edges], size)
 
 
+opaque = st.just(1.0)
+
+
 @st.composite
-def plans(draw, opacities=st.just(1.0)):
+def plans(draw, opacities=opaque):
     """A plan for one box a batch, or for one a sample."""
     size, batch = draw(sizes), draw(st.integers(1, 6))
-    boxes = draw(st.integers(1, 2)) > 1 and batch or 1
+    boxes = draw(st.sampled_from([1, batch]))
     return Plan(
         torch.tensor(draw(st.lists(st.integers(0, batch - 1), min_size=batch, max_size=batch))),
         torch.cat([draw(boxes_in(size)) for _ in range(boxes)]),

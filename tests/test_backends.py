@@ -2,11 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import DTYPES, numbered, plans
 
 from cutmix.backends import mix_images
 from cutmix.boxes import clip
 from cutmix.plans import Plan
+from strategies import DTYPES, numbered, plans
 
 OTHERS = ["eager"]
 dtypes = st.sampled_from(DTYPES)
@@ -104,7 +104,7 @@ def test_a_full_opacity_copies_infinities_and_nans(backend, boxes):
     assert mixed[1, 0].tolist() == [torch.inf, 1.0, 4.0]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(plan=plans(opacities=st.sampled_from([0.3, 1.0])))
 def test_gradients_flow_to_own_and_partner(plan):
     images = torch.randn(plan.batch, 1, *plan.size, dtype=torch.float64, requires_grad=True)

@@ -2,9 +2,9 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import sides, sizes
 
 from cutmix.boxes import clip, empty, even, side_for_share, volume, whole
+from strategies import sides, sizes
 
 shares = st.floats(0.0, 1.0)
 

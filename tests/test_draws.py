@@ -2,9 +2,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import seeds
 
 from cutmix.draws import draw_beta, draw_ring, draw_shuffle, start_around_a_pixel, start_for_equal_pixels
+from strategies import seeds
 
 
 def seeded(seed):

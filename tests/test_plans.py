@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import plans
 
 from cutmix.boxes import clip
 from cutmix.plans import Plan
+from strategies import plans
 
 
 def one_box(**changes):

@@ -22,7 +22,7 @@ class Options:
 
     weight: Tensor | None = None
     ignore_index: int = -100
-    reduction: Reduction = "mean"
+    reduction: str = "mean"
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:

@@ -124,8 +124,7 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     recipe = MixUp(alpha, p=p, mixing=mixing, spatial_dims=_tuple(spatial_dims))
     plan = _draw(recipe, input, target, indices, generator)
     mixed = paste(input, plan, out=out, spatial_dims=recipe.axes(input.shape))
-    blended = bool((plan.kept < 1.0).any())
-    return MixedUp(mixed, partners_of(target, plan), float(plan.opacity[0]) if blended else 0.0)
+    return MixedUp(mixed, partners_of(target, plan), float(plan.opacity[0]) if plan.boxes.any() else 0.0)
 
 
 def _draw(

@@ -5,7 +5,7 @@ Axes: ``batch`` comes first, the axes of the image last (height before width); `
 
 from typing import TypeAlias
 
-from jaxtyping import Float, Float64, Int, Int64, Shaped
+from jaxtyping import Float, Float64, Int64, Integer, Shaped
 from torch import Tensor
 
 Images: TypeAlias = Shaped[Tensor, "batch ..."]
@@ -23,7 +23,7 @@ Opacity: TypeAlias = Float64[Tensor, " 1"] | Float64[Tensor, " batch"]
 Kept: TypeAlias = Float64[Tensor, " batch"]
 """How much of each sample's own content is left, from 0 to 1 (the paper's lambda, after clipping)."""
 
-Ids: TypeAlias = Int[Tensor, "batch ..."]
+Ids: TypeAlias = Integer[Tensor, "batch ..."]
 """Class indices, one a sample (or one a pixel)."""
 
 Rows: TypeAlias = Float[Tensor, "batch ..."]
