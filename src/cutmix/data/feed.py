@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from cutmix.data.images import ClassIds, Pixels
 
+Batch: TypeAlias = tuple[Tensor, ...]
+"""Images and labels, as a DataLoader stacks them."""
 Floats: TypeAlias = Float32[Tensor, "images 3 height width"]
-Batch: TypeAlias = tuple[Floats, ClassIds]
 
 
 @final

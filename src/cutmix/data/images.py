@@ -14,7 +14,7 @@ ClassIds: TypeAlias = Int64[Tensor, " images"]
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledImages:
-    """Images in memory, each with its class and with what to call it under a picture."""
+    """Images in memory, each with its class and with what it shows, for a caption: "fox face", else the class."""
 
     pixels: Pixels
     labels: ClassIds

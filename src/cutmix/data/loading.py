@@ -163,7 +163,7 @@ def decoded(source: Source, size: tuple[int, int], notes: list[str], *, skip_bad
         notes.append(f"{len(bad):,} damaged of {len(source):,} pictures skipped in {source.origin}: {shown(bad)}.")
     labels = source.labels[good]
     check_classes(source.origin, source.classes, labels)
-    names = tuple(source.names[place] for place in good)
+    names = tuple(source.classes[label] for label in labels.tolist())
     return LabelledImages(torch.from_numpy(pixels[: len(good)]), labels, source.classes, names)
 
 
