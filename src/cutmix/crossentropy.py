@@ -1,16 +1,17 @@
 """Cross entropy of mixed labels from plain tensors: one log-sum-exp, and a look at each of the two labels.
 
-It equals ``kept * cross_entropy(logits, own) + (1 - kept) * cross_entropy(logits, partner)`` per sample, and the cross
-entropy on the blended rows, without a second softmax and without a dense matrix.
+Per sample it equals ``kept * cross_entropy(logits, own) + (1 - kept) * cross_entropy(logits, partner)``, and the cross
+entropy on the blended rows, without a second softmax and without a dense matrix of labels.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, final, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from cutmix.shapes import Ids, Kept, Labels, Logits, Losses, Rows
+from cutmix.shapes import Kept, Labels, Logits, Losses, Pairs, Rows, Shares
 
 Reduction: TypeAlias = Literal["none", "mean", "sum"]
 
@@ -41,49 +42,41 @@ def mixed_cross_entropy(logits: Logits, own: Labels, partner: Labels, kept: Kept
     the weights that count, label by label, as torch takes it for plain labels.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    share = kept.to(logits, non_blocking=True).view(-1, *[1] * (logits.ndim - 2))
-    normaliser = logits.logsumexp(1)
-    own_loss, own_count = _labelled(logits, normaliser, own, options)
-    partner_loss, partner_count = _labelled(logits, normaliser, partner, options)
-    losses = share * own_loss + (1.0 - share) * partner_loss
-    if options.reduction == "none":
-        return losses
-    if options.reduction == "sum":
-        return losses.sum()
-    return losses.sum() / (share * own_count + (1.0 - share) * partner_count).sum()
+    share = kept.to(logits, non_blocking=True).view(-1, *[1] * (own.ndim - 1))
+    if own.is_floating_point():
+        return _of_rows(logits, share * own + (1.0 - share) * partner, options)
+    return _of_ids(logits, torch.stack((own, partner), 1).long(), torch.stack((share, 1.0 - share), 1), options)
 
 
-def _labelled(logits: Logits, normaliser: Losses, labels: Labels, options: Options) -> tuple[Losses, Losses]:
-    """Return the loss of each element against ``labels``, and what each counts for in the mean."""
-    labelled = _against_rows if labels.is_floating_point() else _against_ids
-    return labelled(logits, normaliser, labels, options)
+def _of_rows(logits: Logits, rows: Rows, options: Options) -> Losses:
+    settings = {name: getattr(options, name) for name in options.__slots__}
+    return F.cross_entropy(logits, rows.to(logits.dtype), **settings)
 
 
-def _against_ids(logits: Logits, normaliser: Losses, ids: Ids, options: Options) -> tuple[Losses, Losses]:
+def _of_ids(logits: Logits, ids: Pairs, shares: Shares, options: Options) -> Losses:
+    """Return the loss against two labels a sample, each with its share of it."""
     counted = ids != options.ignore_index
-    ids = torch.where(counted, ids, 0).long()
-    losses = normaliser - logits.gather(1, ids.unsqueeze(1)).squeeze(1)
-    count = counted.to(logits.dtype)
+    ids = torch.where(counted, ids, 0)
+    normaliser = logits.logsumexp(1, keepdim=True)
+    losses, counts = normaliser - logits.gather(1, ids), shares * counted
     if options.weight is not None:
-        weight = options.weight.to(logits.dtype)[ids]
-        losses, count = losses * weight, count * weight
+        weights = options.weight.to(logits.dtype)[ids]
+        losses, counts = losses * weights, counts * weights
     if options.label_smoothing:
-        losses = torch.lerp(losses, _against_every_class(logits, normaliser, options), options.label_smoothing)
-    return losses.masked_fill(~counted, 0.0), count
+        losses = torch.lerp(losses, _against_every_class(logits, normaliser, options.weight), options.label_smoothing)
+    losses = (shares * losses.masked_fill(~counted, 0.0)).sum(1)
+    match options.reduction:
+        case "none":
+            return losses
+        case "sum":
+            return losses.sum()
+        case _:
+            return losses.sum() / counts.sum()
 
 
-def _against_every_class(logits: Logits, normaliser: Losses, options: Options) -> Losses:
+def _against_every_class(logits: Logits, normaliser: Losses, weight: Tensor | None) -> Losses:
     """Return the loss against the uniform row, the part that label smoothing adds."""
-    if options.weight is None:
-        return normaliser - logits.mean(1)
-    uniform = torch.full_like(logits, 1.0 / logits.shape[1])
-    return _against_rows(logits, normaliser, uniform, replace(options, label_smoothing=0.0))[0]
-
-
-def _against_rows(logits: Logits, normaliser: Losses, rows: Rows, options: Options) -> tuple[Losses, Losses]:
-    rows = rows.to(logits.dtype)
-    if options.label_smoothing:
-        rows = torch.lerp(rows, torch.full_like(rows, 1.0 / rows.shape[1]), options.label_smoothing)
-    if options.weight is not None:
-        rows = rows * options.weight.to(logits.dtype).view(-1, *[1] * (logits.ndim - 2))
-    return normaliser * rows.sum(1) - (rows * logits).sum(1), torch.ones_like(normaliser)
+    losses = normaliser - logits
+    if weight is not None:
+        losses = losses * weight.to(logits.dtype).view(-1, *[1] * (logits.ndim - 2))
+    return losses.mean(1, keepdim=True)

@@ -35,5 +35,11 @@ Labels: TypeAlias = Shaped[Tensor, "batch ..."]
 Logits: TypeAlias = Float[Tensor, "batch classes ..."]
 """Unnormalised scores, classes on the second axis."""
 
+Pairs: TypeAlias = Int64[Tensor, "batch 2 ..."]
+"""Each sample's own class index and its partner's."""
+
+Shares: TypeAlias = Float[Tensor, "batch 2 ..."]
+"""How much each of the two counts; they sum to 1."""
+
 Losses: TypeAlias = Float[Tensor, "..."]
 """Losses before or after the reduction."""
