@@ -132,6 +132,17 @@ class Report:
         }
 
 
+def scope_of(config: Mapping[str, Any]) -> str:
+    """Say in a few words what a run was made from, so that nothing more is claimed than was seen."""
+    task, data = config["settings"]["task"], config["data"]
+    own = ":" in task["model"] and not task["model"].startswith("timm:")  # may well be pretrained
+    shown = "no crop or flip" if not task["augment"] else "crop and flip" if task["flip"] else "crop, no flip"
+    return (
+        f"{task['model']}{'' if own else ' from scratch'}, {data['height']}x{data['width']}, {config['steps']} steps of "
+        f"{task['batch_size']}, {data['train_images']:,} training images, {shown}"
+    )
+
+
 def _shown(column: Column, value: float, sign: str) -> str:
     return f"{column.scale * value:{sign}.{column.digits}f}"
 

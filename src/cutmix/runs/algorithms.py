@@ -37,8 +37,7 @@ def _kind(hint: object) -> type | None:
     if get_origin(hint) is Literal:
         return str
     kinds = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)) - {type(None)}
-    kind = kinds.pop() if len(kinds) == 1 else None
-    return kind if kind in (float, int, bool, str) else None
+    return next((kind for kind in (float, int, bool, str) if kinds == {kind}), None)
 
 
 def _keywords(spec: str, settings: str, kinds: dict[str, type]) -> dict[str, object]:

@@ -5,7 +5,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import time
 from typing import Any, final
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    epoch: int
+    seconds_left: float
 
 
 @final
@@ -50,6 +60,31 @@ class RunFolder:
         """Why a run of a comparison failed."""
         return self.path / "error.txt"
 
+    @property
+    def finished(self) -> bool:
+        """Tell whether a comparison's run has come to its end."""
+        return self.config.exists() and self.measures.exists()
+
+    @property
+    def seconds(self) -> float:
+        """Return how long training took, its evaluations included."""
+        return _lines(self.timings)[-1]["seconds"]
+
+    @property
+    def progress(self) -> "Progress | None":
+        """Return how far the run is; nothing before its first figures are there."""
+        timings = _lines(self.timings) if self.timings.exists() else []
+        if not timings:
+            return None
+        last, age = timings[-1], time() - self.timings.stat().st_mtime
+        rest = (read_json(self.config)["steps"] / last["step"] - 1) * last["seconds"]
+        return Progress(last["epoch"], max(0.0, rest - age))
+
+    @property
+    def last_evaluation(self) -> dict[str, float]:
+        """Return the figures of the last evaluation."""
+        return next(line for line in reversed(_lines(self.metrics)) if "eval/loss" in line)
+
     def check_free(self) -> None:
         """Refuse a folder that holds something, or that cannot be made.
 
@@ -92,3 +127,8 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file of one object a line; a last line that is still being written is left out."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n"]

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import final
 
+from cutmix.algorithms.mixer import Mixer
 from cutmix.core.algorithm import Algorithm
 from cutmix.core.time import Time
 from cutmix.runs.algorithms import parse
@@ -40,11 +41,11 @@ class Task:
     train_size: int | None = None
     """Train on this many images only, drawn class by class."""
     augment: bool = True
-    """Shift by up to four pixels and flip at random."""
+    """Random moves of up to an eighth of the side, and flips: --no-augment leaves out both."""
     flip: bool = True
-    """The flip alone."""
+    """The flips: --no-flip leaves out only them."""
     skip_bad: bool = False
-    """Go on without the damaged pictures, and count them."""
+    """Go on past damaged pictures, and count them."""
 
     def __post_init__(self) -> None:
         """Check every setting whose rule needs no data.
@@ -52,7 +53,7 @@ class Task:
         Raises:
             ValueError: naming the setting, its value and its rule.
         """
-        Time.parse(self.max_duration)
+        Time.parse(self.max_duration, "max_duration")
         for name in ("batch_size", "image_size", "train_size"):
             _check_count(name, getattr(self, name))
         if not (math.isfinite(self.lr) and self.lr > 0):
@@ -80,8 +81,8 @@ class Settings:
         """
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
-        if len(self.recipes) > 1:
-            raise ValueError(f"algorithms must name one that mixes, got {' '.join(self.algorithms)}")
+        if sum(isinstance(recipe, Mixer) for recipe in self.recipes) > 1:
+            raise ValueError(f"algorithms must hold one that mixes at most, got {self.arm}; keep one of them")
 
     @property
     def recipes(self) -> tuple[Algorithm, ...]:

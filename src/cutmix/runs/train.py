@@ -1,0 +1,126 @@
+"""A run is a function: from settings to a run folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+from safetensors.torch import save_model
+from torch import nn
+from torch.optim import SGD
+
+from cutmix import models
+from cutmix.algorithms.mixer import Mixer
+from cutmix.core.algorithm import Algorithm
+from cutmix.data.augment import Augment
+from cutmix.data.feed import Standardise, loader
+from cutmix.data.images import LabelledImages, Splits
+from cutmix.data.loading import load
+from cutmix.keys import fold, generator_for
+from cutmix.pictures import mixed_images
+from cutmix.runs.config import config_of, steps_of
+from cutmix.runs.folder import RunFolder
+from cutmix.runs.settings import Settings, Task
+from cutmix.trainer.optim import cosine_with_warmup
+from cutmix.trainer.runtime import device_for
+from cutmix.trainer.trainer import Trainer
+
+PICTURED = 8
+
+
+def train(settings: Settings, folder: Path, *, progress_bar: bool = True) -> None:
+    """Train once, and write down in ``folder`` all that came of it.
+
+    Raises:
+        ValueError: when the settings, the data or the folder are bad; nothing is written then.
+    """
+    RunFolder(folder).check_free()
+    prepare(settings).run(RunFolder(folder), progress_bar=progress_bar)
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """A run that can start: its settings are checked, its data in memory, its network is built."""
+
+    settings: Settings
+    splits: Splits
+    model: nn.Module
+
+    def run(self, folder: RunFolder, *, progress_bar: bool) -> None:
+        """Train ``model``, and write down what came of it."""
+        machine = {"device": str(device_for(None)), "threads": torch.get_num_threads()}
+        with self._trainer(folder, progress_bar=progress_bar) as trainer:
+            folder.create({**config_of(self.settings, self.splits), "machine": machine})
+            trainer.fit()
+        save_model(self.model, str(folder.weights))
+        for recipe in self.settings.recipes:
+            if isinstance(recipe, Mixer):
+                draw_picture(recipe, self.splits.train, self.settings.seed, folder.picture)
+
+    def _trainer(self, folder: RunFolder, *, progress_bar: bool) -> Trainer:
+        task, train, test = self.settings.task, self.splits.train, self.splits.test
+        standardise = Standardise.fitted(train.pixels)
+        optimizer = optimizer_for(self.model, task)
+        return Trainer(
+            self.model,
+            loader(standardise.of(train.pixels), train.labels, task.batch_size, shuffle=True),
+            loader(standardise.of(test.pixels), test.labels, 8 * task.batch_size),
+            task.max_duration,
+            [*augmentation(task), *self.settings.recipes],
+            optimizers=optimizer,
+            schedulers=cosine_with_warmup(optimizer, steps_of(task, len(train))),
+            step_schedulers_every_batch=True,
+            seed=self.settings.seed,
+            progress_bar=progress_bar,
+            save_folder=folder.path,
+        )
+
+
+def prepare(settings: Settings) -> Job:
+    """Read the data and build the network.
+
+    Raises:
+        ValueError: when the data or the model's name are bad.
+    """
+    splits = load_for(settings.task, settings.seed)
+    return Job(settings, splits, build(settings.task.model, len(splits.train.classes), settings.seed))
+
+
+def load_for(task: Task, seed: int) -> Splits:
+    """Read the data of a task; the seed draws what is held back and what is left out."""
+    return load(
+        task.data,
+        task.eval_data,
+        image_size=task.image_size,
+        train_size=task.train_size,
+        seed=seed,
+        skip_bad=task.skip_bad,
+    )
+
+
+def build(model: str, num_classes: int, seed: int) -> nn.Module:
+    """Build a network whose initial weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(fold(seed, "weights"))
+        return models.build(model, num_classes)
+
+
+def optimizer_for(model: nn.Module, task: Task) -> SGD:
+    """Return SGD, with Nesterov's momentum where there is any."""
+    return SGD(model.parameters(), task.lr, task.momentum, weight_decay=task.weight_decay, nesterov=task.momentum > 0)
+
+
+def augmentation(task: Task) -> list[Algorithm]:
+    """Return the shift and the flip that a task asks for."""
+    return [Augment(flip=task.flip)] if task.augment else []
+
+
+def draw_picture(recipe: Mixer, images: LabelledImages, seed: int, path: Path) -> None:
+    """Draw a few images as the recipe mixes them: of its first plans the one that mixes most evenly."""
+    chosen = torch.randperm(len(images), generator=generator_for(seed, 0, purpose="picture"))[:PICTURED]
+    few = images.chosen(chosen.tolist())
+    plans = [recipe.draw(few.pixels.shape, generator=generator_for(seed, step)) for step in range(PICTURED)]
+    plan = min(plans, key=lambda plan: abs(plan.kept[0] - 0.5))
+    captions = [f"{name}, {few.classes[label]}" for name, label in zip(few.names, few.labels.tolist(), strict=True)]
+    mixed_images(few.pixels, captions, plan, path, attribution=images.attribution)
