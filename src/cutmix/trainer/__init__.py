@@ -1,0 +1,5 @@
+"""The training loop."""
+
+from cutmix.trainer.trainer import Trainer
+
+__all__ = ["Trainer"]

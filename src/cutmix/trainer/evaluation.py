@@ -1,0 +1,108 @@
+"""The loop that measures."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+
+from cutmix.core.batch import num_samples, to_device
+from cutmix.core.event import Event
+from cutmix.keys import fold
+from cutmix.targets import MixedTarget
+from cutmix.trainer.order import check, iterate
+from cutmix.trainer.runtime import generators_of, seeded
+from cutmix.trainer.scores import computed, eval_scores, loss_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+    from cutmix.core.batch import Batch
+    from cutmix.core.runner import Runner
+    from cutmix.core.state import State
+    from cutmix.trainer.order import Source
+    from cutmix.trainer.scores import Metric
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluator:
+    """Measures a model on batches that are never mixed."""
+
+    source: Source | None
+    limit: int | None
+    metrics: Mapping[str, Metric]
+    precision: AbstractContextManager[object]
+
+    def measure(self, run: Runner) -> dict[str, float]:
+        """Return the loss, the accuracy where there are classes, and the user's metrics, over all samples."""
+        state = run.state
+        with _set_aside(state), seeded(fold(state.seed, "eval"), generators_of(state.device)), torch.no_grad():
+            run(Event.EVAL_START)
+            state.eval_metrics = self._over(self._batches(), run)
+            run.logger.log_metrics({"epoch": state.epoch, **state.eval_metrics}, state.timestamp.batch)
+            run(Event.EVAL_END)
+        return state.eval_metrics
+
+    def _batches(self) -> Iterator[Batch]:
+        if self.source is None:
+            raise ValueError("eval_dataloader must be given to evaluate, got None; pass it here or to the Trainer")
+        check(self.source, "eval_dataloader")
+        return islice(iterate(self.source), self.limit)
+
+    def _over(self, batches: Iterator[Batch], run: Runner) -> dict[str, float]:
+        state, samples = run.state, list[int]()
+        scores: dict[str, list[Tensor]] = defaultdict(list)
+        for batch in batches:
+            state.batch = to_device(batch, state.device)
+            run(Event.EVAL_BATCH_START)
+            images, target = state.batch_get_item(state.input_key), _plain(state.batch_get_item(state.target_key))
+            run(Event.EVAL_BEFORE_FORWARD)
+            with self.precision:
+                state.outputs = state.model(images)
+                state.loss = loss_of(state, target)
+            run(Event.EVAL_AFTER_FORWARD)
+            samples.append(num_samples(images))
+            for name, score in ({"eval/loss": state.loss, **eval_scores(state.outputs, target)}).items():
+                scores[name].append(score)
+            for metric in self.metrics.values():
+                metric.update(state.outputs, target)
+            run(Event.EVAL_BATCH_END)
+        if not sum(samples):
+            raise ValueError("eval_dataloader must give at least one batch, got none; leave it None not to evaluate")
+        means = {name: _mean(torch.stack(values).tolist(), samples) for name, values in scores.items()}
+        return {**means, **computed(self.metrics, "eval")}
+
+
+def _plain(target: Any) -> Any:  # noqa: ANN401 - the user's
+    if isinstance(target, MixedTarget):
+        raise ValueError(  # noqa: TRY004 - the data is wrong, not the call
+            "eval_dataloader must give plain targets, got a MixedTarget; take the mixing collate_fn off"
+        )
+    return target
+
+
+def _mean(values: list[float], samples: list[int]) -> float:
+    return math.fsum(value * count for value, count in zip(values, samples, strict=True)) / sum(samples)
+
+
+@contextmanager
+def _set_aside(state: State) -> Generator[None]:
+    """Lend the model, in evaluation mode, and the state's batch; leave both as they were."""
+    batch, outputs, loss = state.batch, state.outputs, state.loss
+    training = [module for module in state.model.modules() if module.training]
+    state.model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        state.batch, state.outputs, state.loss = batch, outputs, loss

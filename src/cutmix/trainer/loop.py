@@ -1,0 +1,219 @@
+"""The loop that trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from cutmix.core.batch import leaves, num_samples, split, to_device
+from cutmix.core.event import Event
+from cutmix.keys import fold
+from cutmix.trainer.loggers import EVERY
+from cutmix.trainer.runtime import generators_of
+from cutmix.trainer.scores import loss_of, train_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+    from cutmix.core.batch import Batch
+    from cutmix.core.logger import Loggers
+    from cutmix.core.runner import Runner
+    from cutmix.core.time import Time
+    from cutmix.trainer.evaluation import Evaluator
+    from cutmix.trainer.order import DrawnBatches, GivenBatches
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the loop goes about its steps."""
+
+    precision: AbstractContextManager[object]
+    microbatch_size: int | None
+    step_schedulers_every_batch: bool
+    eval_interval: Time | None  # None: never
+
+    def __post_init__(self) -> None:
+        size = self.microbatch_size
+        if size is not None and (not isinstance(size, int) or size < 1):
+            raise ValueError(
+                f"device_train_microbatch_size must be at least 1, got {size!r}; None computes the batch at once"
+            )
+
+
+@final
+class Loop:
+    """Trains until ``state.max_duration``, telling everybody of each moment of ``Event``, in that order."""
+
+    def __init__(
+        self,
+        run: Runner,
+        loggers: Loggers,
+        batches: DrawnBatches | GivenBatches,
+        evaluator: Evaluator | None,
+        settings: Settings,
+    ) -> None:
+        self._run = run
+        self._state = run.state
+        self._loggers = loggers
+        self._batches = batches
+        self._evaluator = evaluator
+        self._settings = settings
+        self._generator = generators_of(run.state.device)[1]
+        self._evaluated = -1  # the step of the last evaluation
+
+    def fit(self) -> None:
+        """Train on from where the state is."""
+        self._state.model.train()
+        self._run(Event.FIT_START)
+        while not self._finished():
+            self._epoch()
+        self._loggers.flush()
+        self._run(Event.FIT_END)
+
+    def _epoch(self) -> None:
+        """Train for an epoch, or for what is left of it."""
+        if self._state.timestamp.batch_in_epoch == 0:
+            self._run(Event.EPOCH_START)
+        for batch in self._fetched():
+            self._load(batch)
+            self._step()
+            if self._finished() and not self._epoch_is_over():
+                return
+        self._end_epoch()
+
+    def _fetched(self) -> Iterator[Batch]:
+        start = self._state.timestamp
+        batches = self._batches.epoch(start.epoch, start.batch_in_epoch)
+        while not self._epoch_is_over():
+            self._run(Event.BEFORE_DATALOADER)
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            yield batch
+
+    def _load(self, batch: Batch) -> None:
+        """Bring the batch to the device, where algorithms may change it: once, before it is cut into microbatches."""
+        state = self._state
+        state.owns_batch = state.device.type != "cpu" and not _is_on(state.device, batch)
+        state.batch = to_device(batch, state.device)
+        self._generator.manual_seed(fold(state.seed, "step", state.timestamp.batch, state.rank))
+        self._run(Event.AFTER_DATALOADER)
+
+    def _step(self) -> None:
+        state, run, before = self._state, self._run, self._state.timestamp
+        run(Event.BATCH_START)
+        run(Event.BEFORE_TRAIN_BATCH)
+        samples = self._differentiate()
+        run(Event.AFTER_TRAIN_BATCH)
+        for optimizer in state.optimizers:
+            optimizer.step()
+        if self._settings.step_schedulers_every_batch:
+            self._step_schedulers()
+        state.timestamp = before.next_batch(samples)
+        self._log()
+        run(Event.BATCH_END)
+        interval = self._settings.eval_interval
+        due = interval is not None and interval.unit != "ep" and interval.divides(before, state.timestamp)
+        self._evaluate(due=due or (self._finished() and not self._epoch_is_over()))
+        run(Event.BATCH_CHECKPOINT)
+
+    def _differentiate(self) -> int:
+        """Set the gradients to those of the whole batch's mean loss; return how many samples it has."""
+        state, whole, size = self._state, self._state.batch, self._settings.microbatch_size
+        for optimizer in state.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        parts = [whole] if size is None else split(whole, size)
+        counts = [self._count(part) for part in parts]
+        measured = [self._microbatch(part, count / sum(counts)) for part, count in zip(parts, counts, strict=True)]
+        state.batch = whole
+        state.train_metrics = measured[0] if len(parts) == 1 else _weighted(measured, counts)
+        state.loss = state.train_metrics["train/loss"]
+        return sum(counts)
+
+    def _count(self, batch: Batch) -> int:
+        self._state.batch = batch
+        samples = num_samples(self._state.batch_get_item(self._state.input_key))
+        if samples == 0:
+            raise ValueError(
+                "train_dataloader must give batches of at least one sample, got an empty one; leave it out"
+            )
+        return samples
+
+    def _microbatch(self, batch: Batch, share: float) -> dict[str, Tensor]:
+        """Add the gradient of ``share`` times the loss."""
+        state, run = self._state, self._run
+        state.batch = batch
+        run(Event.BEFORE_FORWARD)
+        with self._settings.precision:
+            state.outputs = state.model(state.batch_get_item(state.input_key))
+        run(Event.AFTER_FORWARD)
+        run(Event.BEFORE_LOSS)
+        target = state.batch_get_item(state.target_key)
+        with self._settings.precision:
+            state.loss = loss_of(state, target)
+        run(Event.AFTER_LOSS)
+        run(Event.BEFORE_BACKWARD)
+        (state.loss if share == 1.0 else state.loss * share).backward()
+        run(Event.AFTER_BACKWARD)
+        return {"train/loss": state.loss.detach(), **train_scores(state.outputs, target)}
+
+    def _log(self) -> None:
+        state = self._state
+        self._loggers.log_metrics({"epoch": state.epoch, **state.train_metrics}, state.timestamp.batch)
+        if state.timestamp.batch % EVERY == 0:
+            self._loggers.flush()
+
+    def _end_epoch(self) -> None:
+        state, before = self._state, self._state.timestamp
+        if before.batch_in_epoch == 0:
+            raise ValueError(
+                f"train_dataloader must give at least one batch an epoch, got none in epoch {before.epoch + 1}; "
+                "a generator gives its batches once: pass a function that makes one"
+            )
+        if not self._settings.step_schedulers_every_batch:
+            self._step_schedulers()
+        state.timestamp = before.next_epoch()
+        self._run(Event.EPOCH_END)
+        interval = self._settings.eval_interval
+        due = interval is not None and interval.unit == "ep" and interval.divides(before, state.timestamp)
+        self._evaluate(due=due or self._finished())
+        self._run(Event.EPOCH_CHECKPOINT)
+
+    def _evaluate(self, *, due: bool) -> None:
+        step = self._state.timestamp.batch
+        if due and self._evaluator and self._settings.eval_interval and step != self._evaluated:
+            self._evaluated = step
+            self._evaluator.measure(self._run)
+            self._loggers.flush()
+
+    def _step_schedulers(self) -> None:
+        for scheduler in self._state.schedulers:
+            scheduler.step()
+
+    def _finished(self) -> bool:
+        return self._state.timestamp.reached(self._state.max_duration)
+
+    def _epoch_is_over(self) -> bool:
+        """Tell whether the epoch's last batch is behind us, where that can be told before the next one is asked for."""
+        return self._state.timestamp.batch_in_epoch == self._state.batches_per_epoch
+
+
+def _weighted(measured: list[dict[str, Tensor]], counts: list[int]) -> dict[str, Tensor]:
+    """Return the means over all samples of what was measured of each part."""
+    shares = [count / sum(counts) for count in counts]
+    return {
+        name: torch.stack([part[name] * share for part, share in zip(measured, shares, strict=True)]).sum()
+        for name in measured[0]
+    }
+
+
+def _is_on(device: torch.device, batch: Batch) -> bool:
+    """Tell whether a part of ``batch`` lies on ``device`` already, so that moving would not copy it."""
+    return any(getattr(leaf, "device", None) == device for leaf in leaves(batch))

@@ -1,0 +1,129 @@
+"""Which batches come, and in which order: from any batch of any epoch on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sized
+from itertools import islice
+from typing import Any, TypeAlias, final
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from cutmix.core.batch import Batch
+from cutmix.keys import fold
+from cutmix.trainer.runtime import seeded
+
+Source: TypeAlias = Iterable[Batch] | Callable[[], Iterable[Batch]]
+"""A DataLoader, any other iterable of batches, or a function that makes one for each epoch."""
+
+
+def batches_of(source: Source, argument: str, *, seed: int, limit: int | None) -> DrawnBatches | GivenBatches:
+    """Put ``source`` in order; errors call it ``argument``, and ``limit`` is the most batches an epoch has."""
+    check(source, argument)
+    if isinstance(source, DataLoader) and _length(source) is not None:
+        return DrawnBatches(source, seed, limit)
+    return GivenBatches(source, seed, limit)
+
+
+def limit_for(argument: str, batches: int) -> int | None:
+    """Read how many batches to take at most; -1 is all of them, here None."""
+    if batches < 1 and batches != -1:
+        raise ValueError(f"{argument} must be at least 1, got {batches}; -1 takes all batches")
+    return None if batches == -1 else batches
+
+
+@final
+class DrawnBatches:
+    """Batches whose order is a pure function of (seed, epoch), drawn from the sampler of the user's DataLoader.
+
+    The loader is left as it is: a copy of it fetches what is drawn here.
+    """
+
+    def __init__(self, loader: DataLoader[Any], seed: int, limit: int | None) -> None:
+        self._samplers = _samplers(loader)
+        self._seed = seed
+        self._limit = limit
+        self._drawn: list[Any] = []
+        self._fetcher = copy.copy(loader)
+        # Into __dict__, since a DataLoader refuses to have its sampler set. Without a generator it takes the workers'
+        # seed from the default one; without an iterator persistent workers are our own.
+        name = "sampler" if loader.batch_sampler is None else "batch_sampler"
+        self._fetcher.__dict__.update({name: self._drawn, "generator": None, "_iterator": None})
+
+    @property
+    def per_epoch(self) -> int | None:
+        """Return how many batches an epoch has."""
+        return _least(_length(self._samplers[0]), self._limit)
+
+    def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Iterate over the batches of ``epoch`` from number ``start`` on; those before it are not fetched."""
+        self._draw(epoch, start)
+        torch.default_generator.manual_seed(fold(self._seed, "data", epoch, start))
+        return iter(self._fetcher)
+
+    def _draw(self, epoch: int, start: int) -> None:
+        for sampler in self._samplers:
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+        own = (getattr(sampler, "generator", None) for sampler in self._samplers)
+        generators = {torch.default_generator, *(found for found in own if found is not None)}
+        with seeded(fold(self._seed, "order", epoch), tuple(generators)):
+            self._drawn[:] = islice(self._samplers[0], start, self._limit)
+
+
+@final
+class GivenBatches:
+    """Batches that come in an order of their own: a list, a generator, a stream."""
+
+    def __init__(self, source: Source, seed: int, limit: int | None) -> None:
+        self._source = source
+        self._seed = seed
+        self._limit = limit
+
+    @property
+    def per_epoch(self) -> int | None:
+        """Return how many batches an epoch has; None where only its end will tell."""
+        return _least(_length(self._source), self._limit)
+
+    def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Iterate over the batches of ``epoch`` from number ``start`` on; those before it are fetched and dropped."""
+        torch.default_generator.manual_seed(fold(self._seed, "data", epoch, start))
+        batches = iterate(self._source)
+        passed = 0 if batches is self._source else start  # an iterator goes on where it stopped
+        return islice(batches, passed, None if self._limit is None else passed + self._limit - start)
+
+
+def iterate(source: Source) -> Iterator[Batch]:
+    """Begin an epoch of ``source``."""
+    return iter(source if isinstance(source, Iterable) else source())
+
+
+def _samplers(loader: DataLoader[Any]) -> list[Any]:
+    """List what draws the order, from the outside in: its first gives what the loader fetches at a time."""
+    outer = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    inner = getattr(outer, "sampler", None)
+    return [outer] if inner is None else [outer, inner]
+
+
+def _length(source: object) -> int | None:
+    """Return the length where it can be relied on: a stream's is a guess."""
+    if not isinstance(source, Sized) or (
+        isinstance(source, DataLoader) and isinstance(source.dataset, IterableDataset)
+    ):
+        return None
+    try:
+        return len(source)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _least(length: int | None, limit: int | None) -> int | None:
+    return min((bound for bound in (length, limit) if bound is not None), default=None)
+
+
+def check(source: Source, argument: str) -> None:
+    """Refuse what gives no batches."""
+    remedy = "pass a DataLoader, a list of batches or a function that returns an iterator over them"
+    if isinstance(source, Dataset) or not (callable(source) or isinstance(source, Iterable)):
+        raise TypeError(f"{argument} must give batches, got a {type(source).__name__}; {remedy}")

@@ -1,0 +1,69 @@
+"""The device, its chance and its precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+PRECISIONS = ("fp32", "amp_bf16")
+
+
+def device_for(device: str | torch.device | None) -> torch.device:
+    """Return the device asked for; ``'gpu'`` is cuda or mps, and None takes that where it is, else the CPU."""
+    if device in ("gpu", None):
+        return _accelerator(required=device == "gpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device must be 'cpu', 'gpu', 'mps' or a torch.device, got {device!r}") from None
+    if found.type not in ("cpu", *_accelerators()):
+        raise ValueError(f"device must be there, got {device!r}, and torch finds none; use device='cpu'")
+    return torch.empty(0, device=found).device  # with its index, as tensors there will have it
+
+
+def generators_of(device: torch.device) -> tuple[torch.Generator, torch.Generator]:
+    """Return the default generators of the CPU and of ``device``; on the CPU they are one."""
+    if device.type == "cuda":
+        torch.cuda.init()
+        return torch.default_generator, torch.cuda.default_generators[device.index]
+    if device.type == "mps":
+        return torch.default_generator, torch.mps._get_default_mps_generator()  # noqa: SLF001 - torch shows no other
+    return torch.default_generator, torch.default_generator
+
+
+@contextmanager
+def seeded(seed: int, generators: tuple[torch.Generator, ...]) -> Generator[None]:
+    """Seed ``generators``, and leave them as they were found."""
+    found = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        yield
+    finally:
+        for generator, state in zip(generators, found, strict=True):
+            generator.set_state(state)
+
+
+def precision_for(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context to compute in; it may be entered again and again."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}; take 'amp_bf16'")
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "amp_bf16" else nullcontext()
+
+
+def _accelerators() -> list[str]:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [name for name, is_there in there.items() if is_there]
+
+
+def _accelerator(*, required: bool) -> torch.device:
+    for name in _accelerators():
+        return device_for(name)
+    if required:
+        raise ValueError("device must be there, got 'gpu', and torch finds neither cuda nor mps; use device='cpu'")
+    return torch.device("cpu")

@@ -1,0 +1,107 @@
+"""What is measured of a batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cutmix.core.callback import Callback
+from cutmix.losses import Mixed
+from cutmix.metrics import accuracy, ceiling
+from cutmix.targets import MixedTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cutmix.core.logger import Logger
+    from cutmix.core.state import State
+
+
+class Metric(Protocol):
+    """A measure that adds up over batches, as torchmetrics' do."""
+
+    def update(self, outputs: Any, target: Any) -> object:  # noqa: ANN401 - whatever the metric takes
+        """Take one more batch into account."""
+
+    def compute(self) -> Tensor | float:
+        """Return the measure over all batches since the last reset."""
+        ...
+
+    def reset(self) -> object:
+        """Forget all batches."""
+
+
+@final
+class TrainMetrics(Callback):
+    """Measures training by the user's metrics, epoch by epoch. Mixed batches are left out."""
+
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        self._metrics = metrics
+        self._updated = False
+
+    def after_loss(self, state: State, logger: Logger) -> None:  # noqa: ARG002
+        target = state.batch_get_item(state.target_key)
+        if isinstance(target, MixedTarget):
+            return
+        with torch.no_grad():
+            for metric in self._metrics.values():
+                metric.update(state.outputs, target)
+        self._updated = True
+
+    def epoch_end(self, state: State, logger: Logger) -> None:
+        if self._updated:
+            logger.log_metrics({"epoch": state.epoch, **computed(self._metrics, "train")}, state.timestamp.batch)
+        self._updated = False
+
+
+def loss_of(state: State, target: Any) -> Tensor:  # noqa: ANN401 - whatever the loss takes
+    """Return the loss of ``state.outputs``, checked to be one number."""
+    loss_fn = state.loss_fn.loss_fn if isinstance(state.loss_fn, Mixed) else state.loss_fn
+    if loss_fn is F.cross_entropy and not isinstance(state.outputs, Tensor):
+        raise TypeError(
+            f"model must return a tensor for the default loss, got a {type(state.outputs).__name__}; pass a loss that "
+            "reads it, such as loss_fn=lambda outputs, target: F.cross_entropy(outputs.logits, target)"
+        )
+    loss: object = state.loss_fn(state.outputs, target)
+    if isinstance(loss, Tensor) and loss.ndim == 0:
+        return loss
+    got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+    raise ValueError(f"loss_fn must return a tensor of one number, got {got}; take the mean over the samples")
+
+
+def train_scores(outputs: Any, target: Any) -> dict[str, Tensor]:  # noqa: ANN401
+    """Return the accuracy under a name that tells whether the batch is mixed; nothing where there are no classes."""
+    if not isinstance(target, MixedTarget):
+        return {"train/accuracy": accuracy(outputs, target)} if _are_classes(outputs, target) else {}
+    if not _are_classes(outputs, target.own):
+        return {}
+    return {"train/mixed_accuracy": accuracy(outputs, target), "train/mixed_accuracy_ceiling": ceiling(target)}
+
+
+def eval_scores(outputs: Any, target: Any) -> dict[str, Tensor]:  # noqa: ANN401
+    """Return the accuracy; nothing where there are no classes."""
+    return {"eval/accuracy": accuracy(outputs, target)} if _are_classes(outputs, target) else {}
+
+
+def computed(metrics: Mapping[str, Metric], prefix: str) -> dict[str, float]:
+    """Return what ``metrics`` measured, and reset them."""
+    figures = {f"{prefix}/{name}": float(metric.compute()) for name, metric in metrics.items()}
+    for metric in metrics.values():
+        metric.reset()
+    return figures
+
+
+def on_device(metrics: Mapping[str, Metric], device: torch.device) -> dict[str, Metric]:
+    """Move those of ``metrics`` that can be moved."""
+    movers = {name: getattr(metric, "to", None) for name, metric in metrics.items()}
+    return {name: move(device) if callable(move := movers[name]) else metric for name, metric in metrics.items()}
+
+
+def _are_classes(outputs: object, target: object) -> bool:
+    """Tell whether these are scores (batch, classes) with ids (batch,) or rows (batch, classes)."""
+    if not isinstance(outputs, Tensor) or not isinstance(target, Tensor) or outputs.ndim != 2 or outputs.shape[1] < 2:  # noqa: PLR2004
+        return False
+    return target.shape == (outputs.shape if target.is_floating_point() else outputs.shape[:1])

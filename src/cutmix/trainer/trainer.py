@@ -1,0 +1,243 @@
+"""The Trainer: what people hand in, checked and put together."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, final
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from cutmix.core.algorithm import Algorithm
+from cutmix.core.callback import Callback
+from cutmix.core.event import Event
+from cutmix.core.logger import Logger, Loggers
+from cutmix.core.runner import Runner
+from cutmix.core.state import State
+from cutmix.core.time import Time
+from cutmix.keys import fold
+from cutmix.trainer.evaluation import Evaluator
+from cutmix.trainer.loggers import JsonLines, Timings
+from cutmix.trainer.loop import Loop, Settings
+from cutmix.trainer.optim import default_optimizer
+from cutmix.trainer.order import batches_of, limit_for
+from cutmix.trainer.progress import ProgressBar, say
+from cutmix.trainer.runtime import device_for, generators_of, precision_for, seeded
+from cutmix.trainer.scores import TrainMetrics, on_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from torch import Tensor
+
+    from cutmix.core.batch import Key
+    from cutmix.trainer.order import Source
+    from cutmix.trainer.scores import Metric
+
+FILES = ("metrics.jsonl", "timings.jsonl")
+Part = TypeVar("Part")
+
+
+@final
+class Trainer:
+    """Trains a model; algorithms change how, callbacks watch, loggers take down the figures.
+
+    Two trainers with one seed end with the same weights to the bit. The caller's global generators are left as found.
+
+    Args:
+        model: any module called as ``model(images)``; it is moved to the device, its initial weights are the caller's.
+        train_dataloader: a DataLoader, any iterable of batches, or a function that makes one for each epoch.
+        eval_dataloader: the same, for evaluation.
+        max_duration: ``'3ep'``, ``'500ba'``, ``'50000sp'`` or a number of epochs.
+        algorithms: one or several, in the order in which they act.
+        optimizers: one or several; without any, ``AdamW(lr=1e-3)``.
+        schedulers: one or several of torch's, stepped after each epoch.
+        step_schedulers_every_batch: step them after each batch instead.
+        loss_fn: ``loss_fn(outputs, target)``, a mean over the samples.
+        metrics: by name, for plain targets; measured in evaluation, and in training on batches that are not mixed.
+        device: ``'cpu'``, ``'gpu'`` (cuda or mps), ``'mps'`` or a torch.device; None takes a GPU where there is one.
+        precision: ``'fp32'`` or ``'amp_bf16'``.
+        device_train_microbatch_size: the most samples that are computed at once; the gradient stays the whole batch's.
+        eval_interval: how often to evaluate, besides when training ends; None or 0 for never.
+        train_subset_num_batches: the most batches of an epoch; -1 for all.
+        eval_subset_num_batches: the most batches of an evaluation; -1 for all.
+        seed: of everything random; None takes ``torch.initial_seed()``. ``state.seed`` tells it.
+        input_key: where a batch holds the images: an index, a key, an attribute, or a pair (getter, setter).
+        target_key: where it holds the targets.
+        callbacks: one or several.
+        loggers: one or several, beside the files in ``save_folder``.
+        progress_bar: whether to show a bar and say what was chosen, on stderr.
+        save_folder: where ``metrics.jsonl`` and ``timings.jsonl`` are written; made when ``fit`` starts.
+    """
+
+    def __init__(  # noqa: PLR0913 - the names that Composer's users know
+        self,
+        model: nn.Module,
+        train_dataloader: Source | None = None,
+        eval_dataloader: Source | None = None,
+        max_duration: int | str | Time = "1ep",
+        algorithms: Algorithm | Sequence[Algorithm] | None = None,
+        *,
+        optimizers: Optimizer | Sequence[Optimizer] | None = None,
+        schedulers: LRScheduler | Sequence[LRScheduler] | None = None,
+        step_schedulers_every_batch: bool = False,
+        loss_fn: Callable[[Any, Any], Tensor] = F.cross_entropy,
+        metrics: Mapping[str, Metric] | None = None,
+        device: str | torch.device | None = None,
+        precision: str = "fp32",
+        device_train_microbatch_size: int | None = None,
+        eval_interval: int | str | Time | None = "1ep",
+        train_subset_num_batches: int = -1,
+        eval_subset_num_batches: int = -1,
+        seed: int | None = None,
+        input_key: Key = 0,
+        target_key: Key = 1,
+        callbacks: Callback | Sequence[Callback] | None = None,
+        loggers: Logger | Sequence[Logger] | None = None,
+        progress_bar: bool = True,
+        save_folder: str | Path | None = None,
+    ) -> None:
+        place = device_for(device)
+        context = precision_for(place, precision)
+        self._files = [] if save_folder is None else [JsonLines(Path(save_folder) / name) for name in FILES]
+        self.state = State(
+            model=_checked(model).to(place),
+            loss_fn=loss_fn,
+            device=place,
+            seed=_seed_for(seed),
+            precision=precision,
+            input_key=input_key,
+            target_key=target_key,
+            optimizers=_several("optimizers", optimizers, Optimizer),
+            schedulers=_several("schedulers", schedulers, LRScheduler),
+            algorithms=tuple(_several("algorithms", algorithms, Algorithm)),
+            callbacks=(
+                *([TrainMetrics(on_device(copy.deepcopy(metrics), place))] if metrics is not None else []),
+                *_several("callbacks", callbacks, Callback),
+                *(Timings(lines) for lines in self._files[1:]),
+                *([ProgressBar()] if progress_bar else []),
+            ),
+            max_duration=Time.parse(max_duration, "max_duration"),
+        )
+        self._loggers = Loggers([*_several("loggers", loggers, Logger), *self._files[:1]])
+        self._run = Runner(self.state, self._loggers)
+        self._evaluator = Evaluator(
+            source=eval_dataloader,
+            limit=limit_for("eval_subset_num_batches", eval_subset_num_batches),
+            metrics=on_device({} if metrics is None else metrics, place),
+            precision=context,
+        )
+        settings = Settings(
+            precision=context,
+            microbatch_size=device_train_microbatch_size,
+            step_schedulers_every_batch=step_schedulers_every_batch,
+            eval_interval=None if eval_interval in (None, 0) else Time.parse(eval_interval, "eval_interval"),
+        )
+        limit = limit_for("train_subset_num_batches", train_subset_num_batches)
+        self._loop = self._loop_over(train_dataloader, limit, settings)
+        if not self.state.optimizers and train_dataloader is not None:
+            self._take_default_optimizer(aloud=progress_bar)
+        with self._chance():
+            self._run(Event.INIT)
+
+    def fit(self, duration: int | str | Time | None = None) -> None:
+        """Train until ``max_duration``, or for ``duration`` from where training stopped, mid-epoch too."""
+        if self._loop is None:
+            raise ValueError("train_dataloader must be given to fit, got None; pass it to the Trainer")
+        self._aim(duration)
+        for file in self._files:
+            file.claim()
+        with self._chance():
+            try:
+                self._loop.fit()
+            finally:
+                self._loggers.flush()
+
+    def eval(self, eval_dataloader: Source | None = None) -> dict[str, float]:
+        """Return what evaluation measures, under the names that are logged: ``eval/loss``, ``eval/accuracy``."""
+        evaluator = self._evaluator
+        if eval_dataloader is not None:
+            evaluator = replace(evaluator, source=eval_dataloader)
+        measured = evaluator.measure(self._run)
+        self._loggers.flush()
+        return measured
+
+    def close(self) -> None:
+        """Write out what is held back and let go of files, callbacks and loggers; nothing is trained after this."""
+        self._loggers.close()
+        for callback in self.state.callbacks:
+            callback.close()
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _loop_over(self, source: Source | None, limit: int | None, settings: Settings) -> Loop | None:
+        if source is None:
+            return None
+        batches = batches_of(source, "train_dataloader", seed=self.state.seed, limit=limit)
+        self.state.batches_per_epoch = batches.per_epoch
+        evaluator = self._evaluator if self._evaluator.source is not None else None
+        return Loop(self._run, self._loggers, batches, evaluator, settings)
+
+    def _take_default_optimizer(self, *, aloud: bool) -> None:
+        self.state.optimizers = [default_optimizer(self.state.model)]
+        if aloud:
+            say("No optimizers given: training with AdamW(lr=1e-3).")
+
+    def _aim(self, duration: int | str | Time | None) -> None:
+        """Set ``state.max_duration``, and refuse to train for nothing."""
+        state = self.state
+        if duration is not None:
+            state.max_duration = Time.parse(duration).after(state.timestamp)
+        if state.timestamp.reached(state.max_duration):
+            raise ValueError(
+                f"max_duration must lie ahead, got {state.max_duration}, which is reached; "
+                f"train on with fit(duration='{state.max_duration}')"
+            )
+
+    def _chance(self) -> AbstractContextManager[None]:
+        """Lend the global generators of torch; leave them as found."""
+        state = self.state
+        return seeded(fold(state.seed, "run", state.timestamp.batch), generators_of(state.device))
+
+
+def _checked(model: nn.Module) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got a {type(model).__name__}; pass an instance")
+    loss = getattr(model, "loss", None)
+    if inspect.ismethod(loss) and list(inspect.signature(loss).parameters)[1:2] == ["batch"]:
+        raise TypeError(
+            f"model must be called as model(images), got a Composer model, {type(model).__name__}, with a "
+            "loss(outputs, batch); pass the network inside and its loss: Trainer(model=model.module, loss_fn=...)"
+        )
+    return model
+
+
+def _seed_for(seed: int | None) -> int:
+    if seed is None:
+        return torch.initial_seed()
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise TypeError(f"seed must be a whole number, got {seed!r}; None takes torch.initial_seed()")
+    return seed
+
+
+def _several(argument: str, given: Any, kind: type[Part]) -> list[Part]:  # noqa: ANN401 - checked here
+    """Return a list of what may be None, one or several."""
+    parts = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+    for part in parts:
+        if not isinstance(part, kind):
+            raise TypeError(f"{argument} must be of type {kind.__name__}, got {part!r}; pass one or a list of them")
+    return parts
