@@ -71,7 +71,7 @@ def test_no_caption_reaches_the_picture_below_nor_the_one_beside(tmp_path):
         pictures.show_mixed(places[index], torch.zeros(3, 16, 16), plan, index, captions[index])
     pictures.save(figure, tmp_path / "mixed.png")
 
-    texts = [text.get_window_extent().padded(-1) for axes in places for text in axes.texts]
+    texts = [text.get_window_extent().padded(-2) for axes in places for text in axes.texts]
     frames = [axes.get_window_extent() for axes in places]
     footer = figure.texts[0].get_window_extent()
     assert not any(text.overlaps(frame) for text in texts for frame in frames)

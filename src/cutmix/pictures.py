@@ -95,7 +95,7 @@ def page(plan: Plan, columns: int, room: Sequence[int], attribution: str) -> tup
     footer = textwrap.wrap(attribution, int(20 * (width - 2 * MARGIN)))
     tall = SIDE * plan.size[0] / plan.size[1]
     height = MARGIN + sum(tall + GAP + lines * LINE for lines in room) + len(footer) * LINE + MARGIN / 2
-    figure = Figure(figsize=(width, height), facecolor="white")
+    figure = Figure((width, height), dpi=160, facecolor="white")
     places, bottom = [], height - MARGIN
     for lines in room:
         bottom -= tall
@@ -151,4 +151,4 @@ def save(figure: "Figure", path: Path) -> None:
     """Write the figure as PNG."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
-        figure.savefig(path, dpi=160)
+        figure.savefig(path)
