@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from time import perf_counter
-from typing import TYPE_CHECKING, TextIO, final
+from typing import TYPE_CHECKING, final
 
 from cutmix.core.callback import Callback
 from cutmix.core.logger import Logger
@@ -26,11 +26,12 @@ class JsonLines(Logger):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: TextIO | None = None
+        self._lines: list[str] = []
+        self._is_ours = False
 
     def claim(self) -> None:
         """Make the folder, and refuse it when it holds another run's file."""
-        if self._file is not None:
+        if self._is_ours:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,18 +44,15 @@ class JsonLines(Logger):
             )
 
     def log_metrics(self, metrics: Mapping[str, Figure], step: int) -> None:
-        if self._file is None:
-            self.claim()
-            self._file = self._path.open("x", encoding="utf-8")
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._lines.append(json.dumps({"step": step, **metrics}) + "\n")
 
     def flush(self) -> None:
-        if self._file is not None:
-            self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        """Write, and hold no file open in between: whoever forgets to close loses nothing."""
+        if self._lines:
+            self.claim()
+            with self._path.open("a" if self._is_ours else "x", encoding="utf-8") as file:
+                file.writelines(self._lines)
+            self._lines, self._is_ours = [], True
 
 
 @final
@@ -87,10 +85,6 @@ class Timings(Callback):
 
     def fit_end(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         self._write(state)
-        self._lines.flush()
-
-    def close(self) -> None:
-        self._lines.close()
 
     def _write(self, state: State) -> None:
         now, samples = perf_counter(), state.timestamp.sample
@@ -99,4 +93,5 @@ class Timings(Callback):
         rate = (samples - self._samples) / (passed - self._evaluating)
         figures = {"epoch": state.epoch, "seconds": self._seconds, "samples_per_second": rate}
         self._lines.log_metrics(figures, state.timestamp.batch)
+        self._lines.flush()
         self._last, self._evaluating, self._samples = now, 0.0, samples

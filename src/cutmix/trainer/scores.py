@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutmix.core.callback import Callback
@@ -68,7 +68,7 @@ def loss_of(state: State, target: Any) -> Tensor:  # noqa: ANN401 - whatever the
     loss: object = state.loss_fn(state.outputs, target)
     if isinstance(loss, Tensor) and loss.ndim == 0:
         return loss
-    got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+    got = getattr(loss, "shape", type(loss).__name__)
     raise ValueError(f"loss_fn must return a tensor of one number, got {got}; take the mean over the samples")
 
 
@@ -96,8 +96,7 @@ def computed(metrics: Mapping[str, Metric], prefix: str) -> dict[str, float]:
 
 def on_device(metrics: Mapping[str, Metric], device: torch.device) -> dict[str, Metric]:
     """Move those of ``metrics`` that can be moved."""
-    movers = {name: getattr(metric, "to", None) for name, metric in metrics.items()}
-    return {name: move(device) if callable(move := movers[name]) else metric for name, metric in metrics.items()}
+    return {name: metric.to(device) if isinstance(metric, nn.Module) else metric for name, metric in metrics.items()}
 
 
 def _are_classes(outputs: object, target: object) -> bool:

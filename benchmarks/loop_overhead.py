@@ -1,0 +1,132 @@
+"""What the Trainer's own machinery costs a step, over a bare loop on a batch so small that only overhead shows.
+
+Run ``python benchmarks/loop_overhead.py``; it writes ``benchmarks/results/loop_overhead.json``. Each trial runs every
+arm once, in turn, so that what slows the machine slows all of them; an arm's overhead is the median over the trials
+of its time less the bare loop's of the same trial.
+"""
+
+import json
+import os
+import platform
+import statistics
+import tempfile
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cutmix.algorithms import CutMix
+from cutmix.trainer import Trainer
+
+TRIALS, STEPS = 25, 400
+MUST = {
+    "trainer": 100.0,
+    "trainer, bar and file": 100.0,
+    "trainer, CutMix": 200.0,
+    "trainer, CutMix, bar and file": 200.0,
+}
+BATCHES = [(torch.rand(2, 3, 8, 8), torch.tensor([0, 1])) for _ in range(STEPS)]
+
+
+def network() -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Return a model with hardly any work in it, and its optimizer."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+    return model, torch.optim.SGD(model.parameters(), lr=0.01)
+
+
+def bare() -> Callable[[], None]:
+    """Return the loop that everybody writes by hand."""
+    model, optimizer = network()
+
+    def run() -> None:
+        for images, target in BATCHES:
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(model(images), target).backward()
+            optimizer.step()
+
+    return run
+
+
+def trained(folder: Path | None, algorithm: CutMix | None) -> Callable[[], None]:
+    """Return as many steps by the Trainer; with a ``folder`` it shows its bar and writes its files."""
+    model, optimizer = network()
+    shown = folder is not None
+    trainer = Trainer(
+        model, BATCHES, algorithms=algorithm, optimizers=optimizer, device="cpu", progress_bar=shown, save_folder=folder
+    )
+    return lambda: trainer.fit(duration=f"{STEPS}ba")
+
+
+def seconds(run: Callable[[], None]) -> float:
+    """Return how long ``run`` takes."""
+    start = perf_counter()
+    run()
+    return perf_counter() - start
+
+
+def measure(folder: Path) -> dict[str, list[float]]:
+    """Return microseconds a step, trial by trial, of each arm."""
+    arms = {
+        "bare": bare(),
+        "trainer": trained(None, None),
+        "trainer, bar and file": trained(folder / "plain", None),
+        "trainer, CutMix": trained(None, CutMix()),
+        "trainer, CutMix, bar and file": trained(folder / "cutmix", CutMix()),
+    }
+    times: dict[str, list[float]] = {arm: [] for arm in arms}
+    for trial in range(TRIALS + 2):
+        for arm, run in arms.items():
+            taken = seconds(run) / STEPS * 1e6
+            if trial >= 2:  # noqa: PLR2004 - the first two warm up
+                times[arm].append(taken)
+    return times
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Return the median and the spread, in microseconds."""
+    low, median, high = statistics.quantiles(values, n=4)
+    figures = {"median": median, "quartile_low": low, "quartile_high": high, "min": min(values), "max": max(values)}
+    return {name: round(value, 1) for name, value in figures.items()}
+
+
+def main() -> None:
+    """Measure, print and write down."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+        times = measure(Path(folder))
+    overhead = {
+        arm: {**summary([own - base for own, base in zip(values, times["bare"], strict=True)]), "must": MUST[arm]}
+        for arm, values in times.items()
+        if arm != "bare"
+    }
+    result = {
+        "what": "microseconds a step over a bare loop: linear model, batch 2 of 3x8x8, float32",
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "trials": TRIALS,
+        "steps_per_trial": STEPS,
+        "threads": torch.get_num_threads(),
+        "bare_step": summary(times["bare"]),
+        "overhead": overhead,
+    }
+    Path(__file__).with_name("results").joinpath("loop_overhead.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def processor() -> str:
+    """Return the processor's name as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        if info.exists()
+        else []
+    )
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Which batches come: in the order of the user's own sampler, keyed by seed and epoch, exact from any batch on."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+from cutmix.trainer.order import batches_of, limit_for
+
+NUMBERS = TensorDataset(torch.arange(23))
+
+
+class Counting(Dataset):
+    def __init__(self):
+        self.fetched = Counter()
+
+    def __len__(self):
+        return 23
+
+    def __getitem__(self, index):
+        self.fetched[index] += 1
+        return index
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(range(10))
+
+    def __len__(self):
+        return 3  # a guess, as such lengths are
+
+
+def ordered(source, seed=0, limit=None):
+    return batches_of(source, "train_dataloader", seed=seed, limit=limit)
+
+
+def numbers(batches, epoch=0, start=0):
+    """List an epoch's batches; the default generator is the Trainer's to seed, so it is put back here."""
+    with torch.random.fork_rng():
+        return [
+            torch.as_tensor(batch[0] if isinstance(batch, list) else batch).tolist()
+            for batch in batches.epoch(epoch, start)
+        ]
+
+
+def weighted(**settings):
+    return WeightedRandomSampler(torch.arange(1.0, 24), 23, **settings)
+
+
+LOADERS = {
+    "shuffle": lambda **more: DataLoader(NUMBERS, batch_size=4, shuffle=True, **more),
+    "drop last": lambda **more: DataLoader(NUMBERS, batch_size=4, shuffle=True, drop_last=True, **more),
+    "own generator": lambda **more: DataLoader(
+        NUMBERS, 4, shuffle=True, generator=torch.Generator().manual_seed(9), **more
+    ),
+    "weighted": lambda **more: DataLoader(NUMBERS, batch_size=4, sampler=weighted(), **more),
+    "weighted by its own": lambda **more: DataLoader(NUMBERS, 4, sampler=weighted(generator=torch.Generator()), **more),
+    "batch sampler": lambda **more: DataLoader(
+        NUMBERS, batch_sampler=BatchSampler(RandomSampler(NUMBERS), 5, drop_last=False), **more
+    ),
+    "no batches": lambda **more: DataLoader(NUMBERS, batch_size=None, shuffle=True, **more),
+    "distributed": lambda **more: DataLoader(
+        NUMBERS, 4, sampler=DistributedSampler(NUMBERS, num_replicas=2, rank=1), **more
+    ),
+}
+every_loader = pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
+
+
+@every_loader
+def test_an_epoch_repeats_and_another_epoch_or_seed_is_another_order(make):
+    batches = ordered(make())
+
+    assert numbers(batches) == numbers(batches) == numbers(ordered(make()))
+    assert numbers(batches, epoch=1) != numbers(batches)
+    assert make is LOADERS["distributed"] or numbers(ordered(make(), seed=1)) != numbers(batches)
+
+
+@every_loader
+def test_an_epoch_is_exact_from_any_batch_on(make):
+    batches = ordered(make())
+    whole = numbers(batches, epoch=3)
+
+    assert batches.per_epoch == len(whole)
+    assert all(numbers(batches, 3, start) == whole[start:] for start in range(len(whole) + 1))
+
+
+@every_loader
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_order_does_not_depend_on_the_workers(make, workers):
+    assert numbers(ordered(make(num_workers=workers)), epoch=2) == numbers(ordered(make()), epoch=2)
+
+
+def test_persistent_workers_follow_the_order_of_each_epoch():
+    batches = ordered(LOADERS["shuffle"](num_workers=1, persistent_workers=True))
+    usual = ordered(LOADERS["shuffle"]())
+
+    assert [numbers(batches, epoch, 2) for epoch in range(3)] == [numbers(usual, epoch, 2) for epoch in range(3)]
+
+
+def test_shuffled_batches_are_the_data_each_once():
+    assert sorted(n for batch in numbers(ordered(LOADERS["shuffle"]())) for n in batch) == list(range(23))
+
+
+def test_batches_passed_over_are_not_fetched():
+    data = Counting()
+
+    numbers(ordered(DataLoader(data, batch_size=4, shuffle=True)), start=5)
+
+    assert data.fetched.total() == 3
+
+
+def test_the_loader_and_its_generator_are_left_as_they_were():
+    own = torch.Generator().manual_seed(4)
+    loader = DataLoader(NUMBERS, batch_size=4, shuffle=True, generator=own)
+    before, state = dict(vars(loader)), own.get_state()
+
+    numbers(ordered(loader))
+
+    assert vars(loader) == before
+    assert own.get_state().equal(state)
+
+
+def test_a_subset_is_the_beginning_of_the_order():
+    loader = LOADERS["shuffle"]()
+
+    assert numbers(ordered(loader, limit=2)) == numbers(ordered(loader))[:2]
+    assert ordered(loader, limit=2).per_epoch == 2
+    assert ordered(loader, limit=200).per_epoch == 6
+
+
+def test_a_list_and_a_function_are_walked_in_their_own_order():
+    for source in ([1, 2, 3, 4], lambda: iter([1, 2, 3, 4])):
+        batches = ordered(source, limit=3)
+
+        assert numbers(batches) == numbers(batches, epoch=1) == [1, 2, 3]
+        assert numbers(batches, start=1) == [2, 3]
+
+
+def test_an_iterator_goes_on_where_it_stopped():
+    batches = ordered(iter([1, 2, 3, 4]), limit=3)
+
+    assert next(batches.epoch(0, 0)) == 1
+    assert numbers(batches, start=1) == [2, 3]
+
+
+def test_the_length_of_a_stream_is_not_relied_on():
+    batches = ordered(DataLoader(Stream(), batch_size=4))
+
+    assert batches.per_epoch is None
+    assert numbers(batches) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert numbers(batches, start=1) == [[4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_chance_in_a_data_set_is_keyed_by_the_epoch(workers):
+    class Noise(Dataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            return torch.rand(())
+
+    batches = ordered(DataLoader(Noise(), batch_size=4, num_workers=workers))
+
+    assert numbers(batches) == numbers(batches)
+    assert numbers(batches, epoch=1) != numbers(batches)
+
+
+@pytest.mark.parametrize("source", [NUMBERS, 3, Counting()])
+def test_what_gives_no_batches_is_refused(source):
+    with pytest.raises(TypeError, match=r"train_dataloader must give batches, got a \w+; pass a DataLoader"):
+        ordered(source)
+
+
+@pytest.mark.parametrize("batches", [0, -2])
+def test_a_subset_of_no_batches_is_refused(batches):
+    with pytest.raises(ValueError, match=rf"train_subset_num_batches must be at least 1, got {batches}; -1 takes all"):
+        limit_for("train_subset_num_batches", batches)
+
+
+def test_a_sequential_sampler_keeps_its_order():
+    loader = DataLoader(NUMBERS, batch_size=10, sampler=SequentialSampler(NUMBERS))
+
+    assert numbers(ordered(loader), epoch=5) == [list(range(10)), list(range(10, 20)), [20, 21, 22]]
