@@ -50,12 +50,6 @@ def test_a_comparison_leaves_a_report_and_a_folder_a_run(finished):
     assert not (finished / "baseline" / "seed-0" / "mixed.png").exists()
 
 
-def test_the_arms_of_a_seed_share_what_they_start_from(finished):
-    first = [json.loads((finished / arm / "seed-0" / "config.json").read_text()) for arm in ("baseline", "cutmix")]
-
-    assert first[0]["data"] == first[1]["data"]
-
-
 def test_a_finished_comparison_is_read_back_and_not_done_again(finished, task, capsys):
     before = times(finished)
 
@@ -80,6 +74,13 @@ def test_another_task_in_the_same_folder_is_refused(finished, task, capsys):
     assert main(compared([*task, "--lr", "0.1"], finished)) == 2
     assert "holds a run that differs in its settings" in capsys.readouterr().err
     assert times(finished) == before
+
+
+def test_a_folder_of_something_else_is_refused(task, tmp_path, capsys):
+    (tmp_path / "report.md").touch()
+
+    assert main(compared(task, tmp_path)) == 2
+    assert "is not empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ def result(train, test, nll, ece, hole, seconds):
 def report():
     baseline = [result(1.0, 0.444, 2.6, 0.34, 0.338, 20.0), result(0.99, 0.431, 2.5, 0.37, 0.365, 21.0)]
     cutmix = [result(0.8, 0.467, 1.6, 0.12, 0.395, 22.0), result(0.81, 0.468, 1.7, 0.12, 0.445, 23.0)]
-    return Report("resnet8", {"baseline": baseline, "cutmix": cutmix}, "Emoji by OpenMoji")
+    return Report("resnet8", [0, 1], {"baseline": baseline, "cutmix": cutmix}, "Emoji by OpenMoji")
 
 
 def test_the_table_holds_each_arms_mean_and_the_paired_differences(report):
@@ -28,7 +28,7 @@ def test_the_table_holds_each_arms_mean_and_the_paired_differences(report):
 
 
 def test_with_one_seed_there_is_no_smallest_and_no_largest(report):
-    single = Report("resnet8", {arm: results[:1] for arm, results in report.results.items()})
+    single = Report("resnet8", [0], {arm: results[:1] for arm, results in report.results.items()})
 
     assert [line.split("|")[1].strip() for line in single.table.splitlines()[2:]] == [
         "baseline",

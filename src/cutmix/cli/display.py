@@ -36,7 +36,7 @@ class _Lines:
     def __call__(self) -> None:
         if monotonic() - self._last >= EVERY:
             self._last = monotonic()
-            print("; ".join(f"{run.name}: {', '.join(_state(run.folder))}" for run in self._runs), flush=True)
+            print("; ".join(f"{run.name}: {_words(run.folder)}" for run in self._runs), flush=True)
 
 
 def _table(runs: Sequence[Run]) -> Table:
@@ -45,6 +45,11 @@ def _table(runs: Sequence[Run]) -> Table:
         *epoch, left = _state(run.folder)
         table.add_row(run.settings.arm, str(run.settings.seed), *(epoch or [""]), left)
     return table
+
+
+def _words(folder: RunFolder) -> str:
+    *epoch, left = _state(folder)
+    return f"epoch {epoch[0]}, {left} left" if epoch else left
 
 
 def _state(folder: RunFolder) -> tuple[str, ...]:
@@ -57,4 +62,4 @@ def _state(folder: RunFolder) -> tuple[str, ...]:
     if progress is None:
         return ("waiting",)
     minutes, seconds = divmod(round(progress.seconds_left), 60)
-    return f"epoch {progress.epoch}", f"{minutes}:{seconds:02} left"
+    return str(progress.epoch), f"{minutes}:{seconds:02}"

@@ -61,9 +61,10 @@ class Comparison:
         recipes = [Settings(task=self.task, algorithms=(arm,)).recipes for arm in self.arms]
         if len(self.arms) < 2 or any(recipe in recipes[:slot] for slot, recipe in enumerate(recipes)):  # noqa: PLR2004
             raise ValueError(f"arms must be two or more that differ, got {' '.join(self.arms) or 'none'}")
-        if RunFolder(self.folder).config.exists():
-            raise ValueError(f"save folder {self.folder} is the folder of one run; name another for the comparison")
-        check_writable(self.folder)
+        if any(self.folder.glob("*/seed-*")):  # a comparison that goes on
+            check_writable(self.folder)
+        else:
+            RunFolder(self.folder).check_free()
 
     def of_seed(self, seed: int) -> list[Run]:
         """Return one run an arm."""
@@ -127,13 +128,16 @@ def run_all(runs: Sequence[Run], jobs: int, watch: Callable[[], None]) -> list[s
 
 def report_of(comparison: Comparison, attribution: str) -> Report | None:
     """Read back what the runs came to: the seeds that every arm has finished, or nothing where there is none."""
-    seeds = [
-        runs for runs in map(comparison.of_seed, range(comparison.seeds)) if all(run.folder.finished for run in runs)
-    ]
-    if not seeds:
+    whole = {
+        seed: runs
+        for seed, runs in enumerate(map(comparison.of_seed, range(comparison.seeds)))
+        if all(run.folder.finished for run in runs)
+    }
+    if not whole:
         return None
-    results = {arm: [_result(runs[slot].folder) for runs in seeds] for slot, arm in enumerate(comparison.arms)}
-    return Report(scope_of(read_json(seeds[0][0].folder.config)), results, attribution)
+    results = {arm: [_result(runs[slot].folder) for runs in whole.values()] for slot, arm in enumerate(comparison.arms)}
+    scope = scope_of(read_json(next(iter(whole.values()))[0].folder.config))
+    return Report(scope, list(whole), results, attribution)
 
 
 def _result(folder: RunFolder) -> Result:

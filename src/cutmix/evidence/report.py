@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, final
 
 from cutmix.evidence.measures import Measures
 from cutmix.evidence.verdict import Paired, memory_sentence, paired, sentence
+from cutmix.runs.algorithms import BASELINE
 
 
 class Column(NamedTuple):
@@ -57,6 +58,7 @@ class Report:
     """Arms in the order asked for, the first of them the reference; each with one result a seed."""
 
     scope: str
+    seeds: Sequence[int]
     results: Mapping[str, Sequence[Result]]
     attribution: str = ""
 
@@ -82,32 +84,22 @@ class Report:
     def sentences(self) -> list[str]:
         """Return what may be said of it."""
         verdicts = [sentence(arm, self.reference, self.paired(arm, "test_accuracy"), self.scope) for arm in self.others]
-        return [*verdicts, memory_sentence(self.reference, fmean(self.values(self.reference, "train_accuracy")))]
+        plain = [arm for arm in self.results if arm in BASELINE]
+        return [*verdicts, *(memory_sentence(arm, fmean(self.values(arm, "train_accuracy"))) for arm in plain)]
 
     @property
     def table(self) -> str:
         """Return the arms' means and the paired differences as a Markdown table that also reads as text."""
-        head = [f"{self._seeds} {'seed' if self._seeds == 1 else 'seeds'}", *(column.title for column in COLUMNS)]
-        means = [
-            [arm, *(_shown(column, fmean(self.values(arm, column.name)), "") for column in COLUMNS)]
-            for arm in self.results
+        count = len(self.seeds)
+        head = [f"{count} {'seed' if count == 1 else 'seeds'}", *(column.title for column in COLUMNS)]
+        means = [_row(arm, "", lambda name, arm=arm: fmean(self.values(arm, name))) for arm in self.results]
+        differences = [
+            _row(f"{arm} - {self.reference}{which}", "+", lambda name, arm=arm, of=of: of(self.paired(arm, name)))
+            for arm in self.others
+            for which, of in DIFFERENCES.items()
+            if count > 1 or not which
         ]
-        return _aligned([head, *means, *(row for arm in self.others for row in self._difference_rows(arm))])
-
-    def _difference_rows(self, arm: str) -> list[list[str]]:
-        differences = {column: self.paired(arm, column.name) for column in COLUMNS}
-        return [
-            [
-                f"{arm} - {self.reference}{which}",
-                *(_shown(column, value(pair), "+") for column, pair in differences.items()),
-            ]
-            for which, value in DIFFERENCES.items()
-            if self._seeds > 1 or not which
-        ]
-
-    @property
-    def _seeds(self) -> int:
-        return len(self.results[self.reference])
+        return _aligned([head, *means, *differences])
 
     def markdown(self) -> str:
         """Return the table, what its columns are, and what may be said of it."""
@@ -118,6 +110,7 @@ class Report:
         """Return everything behind the table, for programs."""
         return {
             "scope": self.scope,
+            "seeds": list(self.seeds),
             "results": {
                 arm: [{**asdict(result.measures), "seconds": result.seconds} for result in results]
                 for arm, results in self.results.items()
@@ -136,15 +129,25 @@ def scope_of(config: Mapping[str, Any]) -> str:
     """Say in a few words what a run was made from, so that nothing more is claimed than was seen."""
     task, data = config["settings"]["task"], config["data"]
     own = ":" in task["model"] and not task["model"].startswith("timm:")  # may well be pretrained
-    shown = "no crop or flip" if not task["augment"] else "crop and flip" if task["flip"] else "crop, no flip"
-    return (
-        f"{task['model']}{'' if own else ' from scratch'}, {data['height']}x{data['width']}, {config['steps']} steps of "
-        f"{task['batch_size']}, {data['train_images']:,} training images, {shown}"
+    augmented = "no crop or flip" if not task["augment"] else "crop and flip" if task["flip"] else "crop, no flip"
+    return ", ".join(
+        [
+            task["model"] if own else f"{task['model']} from scratch",
+            f"{data['height']}x{data['width']}",
+            f"{config['steps']} steps of {task['batch_size']}",
+            f"{data['train_images']:,} training images",
+            augmented,
+        ]
     )
 
 
+def _row(label: str, sign: str, figure: Callable[[str], float]) -> list[str]:
+    return [label, *(_shown(column, figure(column.name), sign) for column in COLUMNS)]
+
+
 def _shown(column: Column, value: float, sign: str) -> str:
-    return f"{column.scale * value:{sign}.{column.digits}f}"
+    rounded = round(column.scale * value, column.digits) + 0.0  # which turns -0.0 into 0.0
+    return f"{rounded:{sign}.{column.digits}f}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

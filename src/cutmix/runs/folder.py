@@ -73,12 +73,13 @@ class RunFolder:
     @property
     def progress(self) -> "Progress | None":
         """Return how far the run is; nothing before its first figures are there."""
-        timings = _lines(self.timings) if self.timings.exists() else []
-        if not timings:
+        figures = _lines(self.metrics) if self.metrics.exists() else []
+        if not figures:
             return None
-        last, age = timings[-1], time() - self.timings.stat().st_mtime
-        rest = (read_json(self.config)["steps"] / last["step"] - 1) * last["seconds"]
-        return Progress(last["epoch"], max(0.0, rest - age))
+        written, last = self.metrics.stat().st_mtime, figures[-1]
+        seconds_a_step = (written - self.config.stat().st_mtime) / last["step"]
+        rest = (read_json(self.config)["steps"] - last["step"]) * seconds_a_step
+        return Progress(last["epoch"], max(0.0, rest - (time() - written)))
 
     @property
     def last_evaluation(self) -> dict[str, float]:
