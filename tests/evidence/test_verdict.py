@@ -21,7 +21,7 @@ def test_a_gain_or_a_loss_has_the_same_sign_for_every_one_of_several_seeds(arm, 
 def test_differences_are_taken_seed_by_seed():
     pair = paired([0.50, 0.75], [0.25, 0.25])
 
-    assert (pair.differences, pair.mean, pair.smallest, pair.largest) == ((0.25, 0.5), 0.375, 0.25, 0.5)
+    assert (pair.differences, pair.span) == ((0.25, 0.5), (0.375, 0.25, 0.5))
 
 
 def test_arms_of_different_length_have_no_pairs():

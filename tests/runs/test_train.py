@@ -27,7 +27,9 @@ def trained(task, path, *algorithms, seed=0):
 
 
 def losses(folder):
-    return [line["train/loss"] for line in map(json.loads, folder.metrics.open()) if "train/loss" in line]
+    return [
+        line["train/loss"] for line in map(json.loads, folder.metrics.read_text().splitlines()) if "train/loss" in line
+    ]
 
 
 def test_arms_of_one_seed_share_initial_weights_order_and_augmentation(task, tmp_path):

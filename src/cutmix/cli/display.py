@@ -13,6 +13,7 @@ from cutmix.runs.folder import RunFolder
 
 EVERY = 15.0
 """Seconds between two plain lines."""
+ENDED = ("finished", "failed")
 
 
 @contextmanager
@@ -36,30 +37,31 @@ class _Lines:
     def __call__(self) -> None:
         if monotonic() - self._last >= EVERY:
             self._last = monotonic()
-            print("; ".join(f"{run.name}: {_words(run.folder)}" for run in self._runs), flush=True)
+            print("; ".join(_words(self._runs)), flush=True)
+
+
+def _words(runs: Sequence[Run]) -> list[str]:
+    states = [(run.name, *_state(run.folder)) for run in runs]
+    ended = sum(left in ENDED for *_, left in states)
+    working = [f"{name}: epoch {epoch}, {left} left" for name, epoch, left in states if epoch]
+    return [f"{ended} of {len(runs)} runs ended", *working]
 
 
 def _table(runs: Sequence[Run]) -> Table:
     table = Table("arm", "seed", "epoch", "time left")
     for run in runs:
-        *epoch, left = _state(run.folder)
-        table.add_row(run.settings.arm, str(run.settings.seed), *(epoch or [""]), left)
+        table.add_row(run.settings.arm, str(run.settings.seed), *_state(run.folder))
     return table
 
 
-def _words(folder: RunFolder) -> str:
-    *epoch, left = _state(folder)
-    return f"epoch {epoch[0]}, {left} left" if epoch else left
-
-
-def _state(folder: RunFolder) -> tuple[str, ...]:
+def _state(folder: RunFolder) -> tuple[str, str]:
     """Return the epoch and the time left, or the one word that says why there is neither."""
     if folder.finished:
-        return ("finished",)
+        return "", ENDED[0]
     if folder.error.exists():
-        return ("failed",)
+        return "", ENDED[1]
     progress = folder.progress
     if progress is None:
-        return ("waiting",)
+        return "", "waiting"
     minutes, seconds = divmod(round(progress.seconds_left), 60)
     return str(progress.epoch), f"{minutes}:{seconds:02}"

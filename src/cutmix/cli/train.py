@@ -54,7 +54,10 @@ def _aloud(job: Job, folder: RunFolder) -> int:
     print(*job.splits.notes, sep="\n")
     job.run(folder, progress_bar=True)
     last = folder.last_evaluation
-    print(f"test accuracy {100 * last['eval/accuracy']:.1f} %, test loss {last['eval/loss']:.3f}")
-    print(f"everything is in {folder.path}")
-    print(*filter(None, [job.splits.train.attribution]))
+    said = [
+        f"test accuracy {100 * last['eval/accuracy']:.1f} %, test loss {last['eval/loss']:.3f}",
+        f"everything is in {folder.path}",
+        job.splits.train.attribution,
+    ]
+    print(*filter(None, said), sep="\n")
     return 0

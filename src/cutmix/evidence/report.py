@@ -32,11 +32,8 @@ LEGEND = (
     "middle (half the side, at the mean colour); negative log likelihood and expected calibration error (15 bins) on "
     "the test images; seconds of training."
 )
-DIFFERENCES: dict[str, Callable[[Paired], float]] = {
-    "": lambda pair: pair.mean,
-    ", smallest": lambda pair: pair.smallest,
-    ", largest": lambda pair: pair.largest,
-}
+SPAN = ("", ", smallest", ", largest")
+"""What stands behind a difference: nothing for the mean."""
 
 
 @final
@@ -94,10 +91,13 @@ class Report:
         head = [f"{count} {'seed' if count == 1 else 'seeds'}", *(column.title for column in COLUMNS)]
         means = [_row(arm, "", lambda name, arm=arm: fmean(self.values(arm, name))) for arm in self.results]
         differences = [
-            _row(f"{arm} - {self.reference}{which}", "+", lambda name, arm=arm, of=of: of(self.paired(arm, name)))
+            _row(
+                f"{arm} - {self.reference}{which}",
+                "+",
+                lambda name, arm=arm, slot=slot: self.paired(arm, name).span[slot],
+            )
             for arm in self.others
-            for which, of in DIFFERENCES.items()
-            if count > 1 or not which
+            for slot, which in enumerate(SPAN[: 1 if count == 1 else None])
         ]
         return _aligned([head, *means, *differences])
 

@@ -18,19 +18,9 @@ class Paired:
     differences: tuple[float, ...]
 
     @property
-    def mean(self) -> float:
-        """Return the mean difference."""
-        return fmean(self.differences)
-
-    @property
-    def smallest(self) -> float:
-        """Return the smallest difference."""
-        return min(self.differences)
-
-    @property
-    def largest(self) -> float:
-        """Return the largest difference."""
-        return max(self.differences)
+    def span(self) -> tuple[float, float, float]:
+        """Return the mean, the smallest and the largest difference."""
+        return fmean(self.differences), min(self.differences), max(self.differences)
 
     @property
     def verdict(self) -> Verdict:
@@ -56,7 +46,7 @@ def sentence(arm: str, reference: str, accuracy: Paired, scope: str) -> str:
 
 
 def _points(accuracy: Paired) -> str:
-    mean, smallest, largest = (f"{100 * value:+.1f}" for value in (accuracy.mean, accuracy.smallest, accuracy.largest))
+    mean, smallest, largest = (f"{100 * value:+.1f}" for value in accuracy.span)
     return f"{mean} points" if len(accuracy.differences) == 1 else f"{mean} points ({smallest} to {largest})"
 
 
