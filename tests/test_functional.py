@@ -196,7 +196,9 @@ def test_any_axes_can_be_cut(shape, spatial_dims):
     moved, expected = (batch.movedim(spatial_dims, tuple(range(-axes, 0))) for batch in (mixed, images.clone()))
     box = (..., *map(slice, bbox[:axes], bbox[axes:]))
     expected[box] = images[partners].movedim(spatial_dims, tuple(range(-axes, 0)))[box]
-    assert area < 1
+    cut = np.prod([stop - start for start, stop in zip(bbox[:axes], bbox[axes:], strict=True)])
+    assert cut > 0
+    assert area == 1 - cut / np.prod([shape[axis] for axis in spatial_dims])
     assert torch.equal(moved, expected)
     assert mixed.stride() == images.stride()
 

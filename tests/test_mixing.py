@@ -1,6 +1,7 @@
 import pytest
 import torch
 from hypothesis import given
+from torch.nn import functional as F
 
 from cutmix import CutMix, MixedTarget, Plan, mix
 from cutmix.boxes import clip
@@ -20,6 +21,21 @@ def test_class_indices_become_own_partner_and_kept():
     assert target.own.tolist() == [5, 6, 7]
     assert target.partner.tolist() == [6, 7, 5]
     assert target.kept.tolist() == [0.5, 0.5, 0.5]
+
+
+def test_labels_that_are_to_be_ignored_are_carried_along():
+    _, target = mix(numbered(3, 1, 4, 6), torch.tensor([-100, 6, 7]), half())
+
+    assert target.partner.tolist() == [6, 7, -100]
+    assert F.cross_entropy(torch.zeros(3, 8), target).isfinite()
+
+
+def test_one_hot_rows_are_never_pasted_like_pictures():
+    rows = F.one_hot(torch.tensor([0, 1, 2]), 6).float()
+
+    _, target = mix(numbered(3, 6, 4, 6), rows, half())
+    assert isinstance(target, MixedTarget)
+    assert target.dense().tolist()[0] == [0.5, 0.5, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("rows", [torch.rand(3, 7), torch.rand(3)])

@@ -32,6 +32,12 @@ def test_what_a_regression_aims_for_is_blended_too():
     assert target.dense().tolist() == [2.5, 1.5]
 
 
+def test_single_column_rows_keep_their_shape():
+    target = MixedTarget(torch.rand(5, 1), torch.rand(5, 1), torch.rand(5, dtype=torch.float64))
+
+    assert target.dense().shape == (5, 1)
+
+
 def test_class_indices_need_the_number_of_classes():
     with pytest.raises(ValueError, match=r"num_classes must be given for class indices"):
         of_ids().dense()

@@ -1,0 +1,74 @@
+"""Write the tables of the README from measured results: ``python docs/update.py [RUN_FOLDER]``.
+
+With the folder of a finished ``cutmix demo`` it first takes over that run's figures, into
+``benchmarks/results/demo.json``, and a picture of its mixed images, into ``docs/images/mixed.png``.
+"""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from cutmix.evidence.measures import Measures
+from cutmix.evidence.report import Report, Result
+
+ROOT = Path(__file__).parents[1]
+README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
+ARMS = {
+    "trainer": "a step of the Trainer, over a bare loop",
+    "trainer, bar and file": "the same, with progress bar and metrics file",
+    "trainer, CutMix": "a step of the Trainer with CutMix, over a bare loop without it",
+    "trainer, CutMix, bar and file": "the same, with progress bar and metrics file",
+}
+
+
+def take_over(demo: Path) -> None:
+    """Copy the figures and a picture of a finished demo into the repository."""
+    report = json.loads((demo / "report.json").read_text(encoding="utf-8"))
+    configs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(demo.rglob("config.json"))]
+    report |= {name: configs[0][name] for name in ("machine", "versions")}
+    (RESULTS / "demo.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    shutil.copyfile(next(demo.rglob("mixed.png")), ROOT / "docs" / "images" / "mixed.png")
+
+
+def demo_table() -> str:
+    """Return the demo's table, and what it says of it."""
+    saved = read("demo")
+    results = {
+        arm: [Result(Measures(**{k: v for k, v in one.items() if k != "seconds"}), one["seconds"]) for one in seeds]
+        for arm, seeds in saved["results"].items()
+    }
+    return Report(saved["scope"], results, saved["attribution"]).markdown().strip()
+
+
+def cost_table() -> str:
+    """Return what the machinery costs."""
+    loop, imported = read("loop_overhead"), read("import_time")
+    rows = [(what, loop["overhead"][arm], "µs") for arm, what in ARMS.items()]
+    rows.append(("`import cutmix`, over `import torch`", imported["cutmix"], "ms"))
+    lines = [
+        f"| {what} | {figures['median']:.0f} {unit} | {figures['quartile_low']:.0f} to {figures['quartile_high']:.0f} |"
+        for what, figures, unit in rows
+    ]
+    machine = f"{loop['machine']['processor']}, {loop['machine']['cores']} cores; torch {loop['versions']['torch']}"
+    return "\n".join(["| what | median | quartiles |", "|---|---:|---:|", *lines, "", f"{machine}; {loop['what']}."])
+
+
+def read(name: str) -> dict:
+    """Read one result."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def rewritten(page: str) -> str:
+    """Return a page with what stands between its marks written anew."""
+    for name, table in (("demo", demo_table), ("cost", cost_table)):
+        between = rf"(<!-- {name} -->).*?(<!-- /{name} -->)"
+        page = re.sub(between, lambda marks, table=table: f"{marks[1]}\n{table()}\n{marks[2]}", page, flags=re.DOTALL)
+    return page
+
+
+if __name__ == "__main__":
+    for folder in sys.argv[1:]:
+        take_over(Path(folder))
+    README.write_text(rewritten(README.read_text(encoding="utf-8")), encoding="utf-8")
