@@ -162,7 +162,7 @@ def test_a_save_folder_that_cannot_be_made_is_refused(options, tmp_path, capsys)
     (tmp_path / "file").touch()
 
     line = refused(["train", *options, "--save-folder", str(tmp_path / "file" / "run")], capsys)
-    assert f"{tmp_path / 'file'} is not a folder that you may write to" in line
+    assert f"(Not a directory: {tmp_path / 'file'}); name another" in line
 
 
 def test_another_runs_folder_is_refused_and_left_as_it_is(options, tmp_path, capsys):

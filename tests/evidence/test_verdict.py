@@ -36,7 +36,7 @@ def test_a_sentence_names_the_verdict_the_points_the_luck_and_the_scope():
 
     assert said == (
         "Gain: cutmix against baseline in test accuracy, +2.9 points (+2.3 to +3.5); the sign is the same for all 2 "
-        "seeds, which luck alone does once in 2. Seen with resnet8 from scratch, 32x32, 700 steps, not beyond."
+        "seeds (by luck alone in 1 of 2 comparisons). Seen with resnet8 from scratch, 32x32, 700 steps, not beyond."
     )
 
 

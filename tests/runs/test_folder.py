@@ -1,6 +1,7 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -74,5 +75,11 @@ def test_a_folder_that_holds_something_is_not_free(folder):
 def test_a_folder_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
 
-    with pytest.raises(ValueError, match=r"cannot be written: .*file is not a folder"):
+    with pytest.raises(ValueError, match=r"cannot be written \(Not a directory: .*file\); name another"):
         RunFolder(tmp_path / "file" / "runs" / "one").check_free()
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which even root may not write")
+def test_a_folder_that_only_seems_writable_is_refused():
+    with pytest.raises(ValueError, match="save folder /proc/run cannot be written"):
+        RunFolder(Path("/proc/run")).check_free()

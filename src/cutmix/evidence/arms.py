@@ -51,11 +51,7 @@ class Comparison:
     folder: Path
 
     def __post_init__(self) -> None:
-        """Check what needs no data.
-
-        Raises:
-            ValueError: naming the setting, its value and its rule.
-        """
+        """Check what needs no data."""
         if self.seeds < 1:
             raise ValueError(f"seeds must be 1 or more, got {self.seeds}; 2 or more can show something")
         recipes = [Settings(task=self.task, algorithms=(arm,)).recipes for arm in self.arms]

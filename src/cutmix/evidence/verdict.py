@@ -56,7 +56,7 @@ def _reason(accuracy: Paired) -> str:
         return "one seed shows nothing, run --seeds 2 or more"
     if accuracy.verdict == "not shown":
         return f"the sign is not the same for all {seeds} seeds"
-    return f"the sign is the same for all {seeds} seeds, which luck alone does once in {2 ** (seeds - 1)}"
+    return f"the sign is the same for all {seeds} seeds (by luck alone in 1 of {2 ** (seeds - 1)} comparisons)"
 
 
 def memory_sentence(reference: str, train_accuracy: float) -> str:

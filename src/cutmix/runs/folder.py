@@ -1,10 +1,10 @@
 """What a run folder holds, and how it is read back."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from time import time
 from typing import Any, final
 
@@ -114,8 +114,12 @@ def check_writable(folder: Path) -> None:
         ValueError: naming the folder and what stands in the way.
     """
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
-        raise ValueError(f"save folder {folder} cannot be written: {nearest} is not a folder that you may write to")
+    try:
+        TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise ValueError(
+            f"save folder {folder} cannot be written ({error.strerror}: {nearest}); name another"
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

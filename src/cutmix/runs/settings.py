@@ -48,11 +48,7 @@ class Task:
     """Go on past damaged pictures, and count them."""
 
     def __post_init__(self) -> None:
-        """Check every setting whose rule needs no data.
-
-        Raises:
-            ValueError: naming the setting, its value and its rule.
-        """
+        """Check every setting whose rule needs no data."""
         Time.parse(self.max_duration, "max_duration")
         for name in ("batch_size", "image_size", "train_size"):
             _check_count(name, getattr(self, name))
@@ -74,11 +70,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the seed and the algorithms.
-
-        Raises:
-            ValueError: naming the setting, its value and its rule.
-        """
+        """Check the seed and the algorithms."""
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
         if sum(isinstance(recipe, Mixer) for recipe in self.recipes) > 1:

@@ -11,7 +11,6 @@ from torch.optim import SGD
 
 from cutmix import models
 from cutmix.algorithms.mixer import Mixer
-from cutmix.core.algorithm import Algorithm
 from cutmix.data.augment import Augment
 from cutmix.data.feed import Standardise, loader
 from cutmix.data.images import LabelledImages, Splits
@@ -61,13 +60,16 @@ class Job:
     def _trainer(self, folder: RunFolder, *, progress_bar: bool) -> Trainer:
         task, train, test = self.settings.task, self.splits.train, self.splits.test
         standardise = Standardise.fitted(train.pixels)
-        optimizer = optimizer_for(self.model, task)
+        augmentation = [Augment(flip=task.flip)] if task.augment else []
+        optimizer = SGD(
+            self.model.parameters(), task.lr, task.momentum, weight_decay=task.weight_decay, nesterov=task.momentum > 0
+        )
         return Trainer(
             self.model,
             loader(standardise.of(train.pixels), train.labels, task.batch_size, shuffle=True),
             loader(standardise.of(test.pixels), test.labels, 8 * task.batch_size),
             task.max_duration,
-            [*augmentation(task), *self.settings.recipes],
+            [*augmentation, *self.settings.recipes],
             optimizers=optimizer,
             schedulers=cosine_with_warmup(optimizer, steps_of(task, len(train))),
             step_schedulers_every_batch=True,
@@ -106,21 +108,12 @@ def build(model: str, num_classes: int, seed: int) -> nn.Module:
         return models.build(model, num_classes)
 
 
-def optimizer_for(model: nn.Module, task: Task) -> SGD:
-    """Return SGD, with Nesterov's momentum where there is any."""
-    return SGD(model.parameters(), task.lr, task.momentum, weight_decay=task.weight_decay, nesterov=task.momentum > 0)
-
-
-def augmentation(task: Task) -> list[Algorithm]:
-    """Return the shift and the flip that a task asks for."""
-    return [Augment(flip=task.flip)] if task.augment else []
-
-
 def draw_picture(recipe: Mixer, images: LabelledImages, seed: int, path: Path) -> None:
     """Draw a few images as the recipe mixes them: of its first plans the one that mixes most evenly."""
     chosen = torch.randperm(len(images), generator=generator_for(seed, 0, purpose="picture"))[:PICTURED]
     few = images.chosen(chosen.tolist())
     plans = [recipe.draw(few.pixels.shape, generator=generator_for(seed, step)) for step in range(PICTURED)]
     plan = min(plans, key=lambda plan: abs(plan.kept[0] - 0.5))
-    captions = [f"{name}, {few.classes[label]}" for name, label in zip(few.names, few.labels.tolist(), strict=True)]
+    classes = [few.classes[label] for label in few.labels.tolist()]
+    captions = [", ".join(dict.fromkeys(words)) for words in zip(few.names, classes, strict=True)]
     mixed_images(few.pixels, captions, plan, path, attribution=images.attribution)
