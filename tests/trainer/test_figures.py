@@ -159,6 +159,17 @@ def test_a_user_s_metrics_are_measured_over_an_epoch_and_an_evaluation():
     assert evaluated == [(pytest.approx(untrained),) * 2] * 2
 
 
+def test_an_evaluation_in_the_midst_of_an_epoch_does_not_disturb_its_metrics():
+    class Count(Hits):
+        def compute(self):
+            return self.seen
+
+    rows = Rows()
+    trainer(loader(), loader(), metrics={"samples": Count()}, loggers=rows, eval_interval="1ba").fit()
+
+    assert [row["train/samples"] for row in rows.rows if "train/samples" in row] == [10]
+
+
 def test_a_user_s_metrics_are_not_updated_while_a_batch_is_mixed():
     rows = Rows()
     trainer(loader(), loader(), algorithms=CutMix(), metrics={"hits": Hits()}, loggers=rows).fit()

@@ -78,6 +78,13 @@ def test_training_that_ends_within_an_epoch_is_evaluated_before_its_last_checkpo
     assert events_of(max_duration="1ba") == expected
 
 
+def test_training_that_ends_with_an_epoch_is_evaluated_whatever_the_interval():
+    epoch = ["epoch_start", *batch() * 2, "epoch_end"]
+    expected = ["init", "fit_start", *epoch, "epoch_checkpoint", *epoch, *EVALUATION, "epoch_checkpoint", "fit_end"]
+
+    assert events_of(max_duration=2, eval_interval="5ep") == expected
+
+
 @pytest.mark.parametrize("never", [None, 0])
 def test_evaluation_never_comes_when_it_is_switched_off(never):
     assert "eval_start" not in events_of(max_duration=1, eval_interval=never)

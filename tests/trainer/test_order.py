@@ -108,6 +108,13 @@ def test_persistent_workers_follow_the_order_of_each_epoch():
     assert [numbers(batches, epoch, 2) for epoch in range(3)] == [numbers(usual, epoch, 2) for epoch in range(3)]
 
 
+def test_persistent_workers_of_the_user_s_are_not_taken_over():
+    loader = LOADERS["shuffle"](num_workers=1, persistent_workers=True)
+    assert len(list(loader)) == 6
+
+    assert numbers(ordered(loader)) == numbers(ordered(LOADERS["shuffle"]()))
+
+
 def test_shuffled_batches_are_the_data_each_once():
     assert sorted(n for batch in numbers(ordered(LOADERS["shuffle"]())) for n in batch) == list(range(23))
 

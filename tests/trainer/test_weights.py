@@ -236,24 +236,43 @@ def test_a_data_set_is_never_written_to():
     assert batches[0][1].equal(LABELS[:11])
 
 
-class Unmix(Algorithm):
-    """Shows that the target is a MixedTarget from the moment of mixing to the loss."""
-
+class Watch(Algorithm):
     def __init__(self):
-        self.kinds = []
+        self.seen = []
 
     def match(self, event, state):
         return event in {Event.BATCH_START, Event.BEFORE_LOSS, Event.AFTER_TRAIN_BATCH}
 
     def apply(self, event, state, logger):
-        self.kinds.append(type(state.batch_get_item(1)))
+        images, target = state.batch
+        self.seen.append((type(target), len(images), len(target.kept)))
 
 
 def test_the_batch_holds_the_mixed_target_until_the_step_is_done():
-    watch = Unmix()
+    watch = Watch()
     fitted(algorithms=[CutMix(), watch], duration="1ba", device_train_microbatch_size=2)
 
-    assert watch.kinds == [MixedTarget] * 4
+    assert watch.seen == [(MixedTarget, samples, samples) for samples in (4, 2, 2, 4)]
+
+
+def test_a_batch_is_moved_to_the_device_and_then_the_memory_is_ours(monkeypatch):
+    # The meta device stands for one that is not the CPU: it has shapes, and no numbers.
+    monkeypatch.setattr("cutmix.trainer.trainer.device_for", lambda _: torch.device("meta"))
+    seen = []
+
+    class Moved(Algorithm):
+        def match(self, event, state):
+            return event is Event.AFTER_DATALOADER
+
+        def apply(self, event, state, logger):
+            images, target = state.batch
+            seen.append((images.is_meta, target.is_meta, state.writable(images) is images))
+
+    fitted(nn.Sequential(nn.Flatten(), nn.Linear(90, 4)), duration="1ba", algorithms=[Moved(), CutMix()])
+    there_already = [(images.to("meta"), target.to("meta")) for images, target in loader()]
+    fitted(nn.Sequential(nn.Flatten(), nn.Linear(90, 4)), there_already, "1ba", algorithms=[Moved(), CutMix()])
+
+    assert seen == [(True, True, True), (True, True, False)]
 
 
 def test_half_precision_is_only_in_the_computation():
