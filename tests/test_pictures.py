@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,13 +83,14 @@ def test_no_caption_reaches_the_picture_below_nor_the_one_beside(tmp_path):
 def test_the_mixed_pixels_and_the_outline_are_in_the_picture(tmp_path):
     images = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     images[1, 2] = 255
+    half = replace(one_box(4, 4, 12, 12, batch=2), opacity=torch.tensor([0.6], dtype=torch.float64))
 
-    pictures.mixed_images(images, ("black", "blue"), one_box(4, 4, 12, 12, batch=2), tmp_path / "mixed.png")
+    pictures.mixed_images(images, ("black", "blue"), half, tmp_path / "mixed.png")
 
     with Image.open(tmp_path / "mixed.png") as picture:
         seen = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
     outline = tuple(int(pictures.PARTNER[place : place + 2], 16) for place in (1, 3, 5))
-    assert {(0, 0, 0), (0, 0, 255), outline} <= seen
+    assert {(0, 0, 0), (0, 0, 255), (0, 0, 153), (0, 0, 102), outline} <= seen
 
 
 def test_pyplot_is_left_alone(tmp_path):

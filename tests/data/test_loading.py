@@ -134,7 +134,8 @@ def test_a_validation_split_is_used_before_a_test_split_whose_labels_may_be_hidd
 
 
 @pytest.mark.parametrize(
-    "folders", [("train", "cat", "dog"), ("test", "cat"), ("train",), ("val", "test"), ("Valid", "cat")]
+    "folders",
+    [("train", "cat", "dog"), ("train", "val", "cat"), ("test", "cat"), ("train",), ("val", "test"), ("Valid", "cat")],
 )
 def test_class_folders_named_as_splits_are_refused(tmp_path, folders):
     for folder in folders:
