@@ -153,9 +153,10 @@ def _work(run: Run, threads: int) -> None:
         job = prepare(run.settings)
         job.run(run.folder, progress_bar=False)
         write_json(run.folder.measures, asdict(measure(job.model, job.splits)))
-    except Exception:  # noqa: BLE001 - whatever it was, the parent reports it
+    except Exception as error:  # noqa: BLE001 - whatever it was, the parent reports it
+        text = f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}"
         run.folder.path.mkdir(parents=True, exist_ok=True)
-        run.folder.error.write_text(traceback.format_exc(), encoding="utf-8")
+        run.folder.error.write_text(text, encoding="utf-8")
         sys.exit(1)
 
 
@@ -172,5 +173,5 @@ def _failure(run: Run, exitcode: int | None) -> list[str]:
         return []
     if not run.folder.error.exists():
         return [f"{run.name} ended with exit code {exitcode} and left no word"]
-    *_, last = run.folder.error.read_text(encoding="utf-8").strip().splitlines()
-    return [f"{run.name} failed: {last} (all of it in {run.folder.error})"]
+    reason, *_ = run.folder.error.read_text(encoding="utf-8").splitlines()
+    return [f"{run.name} failed: {reason} (all of it in {run.folder.error})"]
