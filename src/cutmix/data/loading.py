@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ def load(
     else:
         listed, held_out = parted(data, eval_data, seed, notes)
         listed = listed.chosen(part_of(listed, train_size, seed, notes))
-        size = chosen_size([*listed, *held_out], image_size, notes)
+        size = chosen_size(chain(listed, held_out), image_size, notes)
         train, test = (decoded(source, size, notes, skip_bad=skip_bad) for source in (listed, held_out))
     return Splits(train, test, (*found(train, test), *notes))
 
