@@ -267,6 +267,25 @@ def test_a_pattern_names_several_parquet_files(parquet, tmp_path):
     assert len(splits.train) + len(splits.test) == 21
 
 
+def test_a_folder_of_parquet_files_is_split_by_their_names(parquet, tmp_path):
+    (tmp_path / "data").mkdir()
+    parquet("data/train-00000-of-00002.parquet", rows(3))
+    parquet("data/train-00001-of-00002.parquet", rows(4))
+    parquet("data/test-00000-of-00001.parquet", rows(2))
+
+    splits = load(str(tmp_path))
+    assert (len(splits.train), len(splits.test)) == (21, 6)
+    assert f"Tested on {tmp_path} (test)." in notes_of(splits)
+
+
+def test_a_folder_of_parquet_files_without_splits_is_taken_whole(parquet, tmp_path):
+    parquet("one.parquet", rows(5))
+    parquet("other.parquet", rows(5))
+
+    splits = load(str(tmp_path))
+    assert (len(splits.train), len(splits.test)) == (24, 6)
+
+
 def test_columns_are_found_by_what_they_hold(parquet):
     splits = load(parquet("data.parquet", rows(), image="img", label="fine_label"))
 

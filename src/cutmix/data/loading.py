@@ -35,8 +35,8 @@ def load(
 
     Args:
         data: a folder of class folders, or of split folders (``train`` beside ``val``, ``valid``, ``validation`` or
-            ``test``); a parquet file in the Hugging Face layout, or a pattern for several; ``hf:owner/name``; or the
-            built-in ``openmoji``.
+            ``test``); a parquet file in the Hugging Face layout, a folder of them, or a pattern; ``hf:owner/name``;
+            or the built-in ``openmoji``.
         eval_data: what to test on, named in the same way; else the split that is there, else a fifth of ``data``.
         image_size: the side in pixels; else the pictures' own size where all agree (openmoji: 32), else 64.
         train_size: how many to train on; every class keeps its share.

@@ -75,7 +75,9 @@ def held_out_in(names: Collection[str]) -> str | None:
 
 
 def from_folder(folder: Path) -> tuple[Source, Source | None]:
-    """List a folder of class folders, or of split folders that hold class folders."""
+    """List a folder of class folders, of split folders that hold class folders, or of parquet files."""
+    if files := sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
+        return from_parquet_splits(folder, files)
     inside = folders_in(folder)
     splits = {path.name.lower(): path for path in inside if path.name.lower() in ("train", *HELD_OUT)}
     if not splits:
@@ -102,8 +104,7 @@ def from_class_folders(folder: Path) -> Source:
     if not inside:
         raise ValueError(
             f"{folder} must hold one folder of pictures for each class ({folder / 'cat' / '1.png'}), got "
-            f"{shown([path.name for path in sorted(folder.iterdir())]) or 'an empty folder'}; parquet files are named "
-            "themselves, or by a pattern"
+            f"{shown([path.name for path in sorted(folder.iterdir())]) or 'an empty folder'}"
         )
     pictures = [pictures_in(path) for path in inside]
     rows = [(str(path), label) for label, paths in enumerate(pictures) for path in paths]
@@ -120,6 +121,18 @@ def pictures_in(folder: Path) -> list[Path]:
 
     named = (path for path in folder.rglob("*") if path.suffix.lower() in ImageFolder.EXTENSIONS)
     return sorted(path for path in named if not path.name.startswith(".") and path.is_file())
+
+
+def from_parquet_splits(folder: Path, files: Sequence[Path]) -> tuple[Source, Source | None]:
+    """Read the parquet files of a folder, as data sets lie on the hub: ``data/train-00000-of-00002.parquet``."""
+    splits: dict[str, list[str]] = {}
+    for file in files:
+        splits.setdefault(file.stem.partition("-")[0].lower(), []).append(str(file))
+    if "train" not in splits:
+        return from_parquet(str(folder), [str(file) for file in files]), None
+    test = held_out_in(splits)
+    train = from_parquet(f"{folder} (train)", splits["train"])
+    return train, None if test is None else from_parquet(f"{folder} ({test})", splits[test])
 
 
 def from_parquet(origin: str, files: Sequence[str]) -> Source:
