@@ -159,6 +159,15 @@ def test_a_user_s_metrics_are_measured_over_an_epoch_and_an_evaluation():
     assert evaluated == [(pytest.approx(untrained),) * 2] * 2
 
 
+def test_what_a_metric_saw_before_does_not_count():
+    seen = Hits()
+    seen.update(torch.zeros(1000, 4), torch.ones(1000))
+
+    measured = trainer(None, loader(), metrics={"hits": seen}).eval()
+
+    assert measured["eval/hits"] == pytest.approx(measured["eval/accuracy"])
+
+
 def test_an_evaluation_in_the_midst_of_an_epoch_does_not_disturb_its_metrics():
     class Count(Hits):
         def compute(self):

@@ -72,7 +72,7 @@ def _held(name: str, value: Figure) -> Figure:
         return value
     if value.numel() != 1:
         raise ValueError(f"{name} must be one number, got a tensor of shape {tuple(value.shape)}; log its mean or sum")
-    return value.detach().reshape(()).clone()
+    return value.detach().clone()
 
 
 def _numbers(figures: Sequence[Figure]) -> Iterator[float | int]:
@@ -81,5 +81,7 @@ def _numbers(figures: Sequence[Figure]) -> Iterator[float | int]:
     for figure in figures:
         if isinstance(figure, Tensor):
             alike[figure.device, figure.dtype].append(figure)
-    fetched = {kind: iter(torch.stack(tensors).tolist()) for kind, tensors in alike.items()}
+    fetched = {
+        kind: iter(torch.cat([tensor.view(1) for tensor in tensors]).tolist()) for kind, tensors in alike.items()
+    }
     return (next(fetched[figure.device, figure.dtype]) if isinstance(figure, Tensor) else figure for figure in figures)

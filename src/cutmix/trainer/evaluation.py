@@ -61,6 +61,8 @@ class Evaluator:
     def _over(self, batches: Iterator[Batch], run: Runner) -> dict[str, float]:
         state, samples = run.state, list[int]()
         scores: dict[str, list[Tensor]] = defaultdict(list)
+        for metric in self.metrics.values():
+            metric.reset()
         for batch in batches:
             state.batch = to_device(batch, state.device)
             run(Event.EVAL_BATCH_START)
@@ -71,7 +73,7 @@ class Evaluator:
                 state.loss = loss_of(state, target)
             run(Event.EVAL_AFTER_FORWARD)
             samples.append(num_samples(images))
-            for name, score in ({"eval/loss": state.loss, **eval_scores(state.outputs, target)}).items():
+            for name, score in {"eval/loss": state.loss, **eval_scores(state.outputs, target)}.items():
                 scores[name].append(score)
             for metric in self.metrics.values():
                 metric.update(state.outputs, target)
