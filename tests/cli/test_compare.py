@@ -121,7 +121,13 @@ def test_a_run_that_fails_is_named_and_the_others_finish(task, tmp_path, monkeyp
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
 def test_no_run_outlives_the_comparison(blow, task, tmp_path):
-    command = [sys.executable, "-m", "cutmix", *compared([*task, "--max-duration", "1000000ba"], tmp_path / "compare")]
+    # A shell's background jobs are born deaf to Ctrl-C, and so would be what the tests start from there.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from cutmix.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    options = compared([*task, "--max-duration", "1000000ba"], tmp_path / "compare")
+    command = [sys.executable, "-c", program, *options]
     parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         until(lambda: len(list((tmp_path / "compare").glob("*/*/timings.jsonl"))) == 2)
