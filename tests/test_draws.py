@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutmix.draws import draw_beta, draw_ring, draw_shuffle, start_around_a_pixel, start_for_equal_pixels
+from cutmix.draws import draw_beta, draw_ring, draw_shuffle, draw_uniforms
 from strategies import seeds
 
 
@@ -47,21 +47,8 @@ def test_a_beta_draw_has_the_mean_and_variance_of_the_distribution(alpha):
     assert drawn.var().item() == pytest.approx(0.25 / (2 * alpha + 1), abs=0.01)
 
 
-@given(st.integers(1, 9), st.integers(1, 9))
-def test_equal_pixels_are_covered_by_equally_many_places(size, side):
-    places = range(1 - side, size)
-    covering = [sum(start <= pixel < start + side for start in places) for pixel in range(size)]
+def test_uniform_draws_fill_the_unit_interval():
+    drawn = torch.tensor(draw_uniforms(20_000, seeded(0)))
 
-    generator = seeded(0)
-    drawn = {start_for_equal_pixels(size, side, generator) for _ in range(400)}
-    assert set(covering) == {side}
-    assert drawn <= set(places)
-    assert len(drawn) == len(places)
-
-
-@given(st.integers(1, 9), st.integers(0, 9))
-def test_a_box_around_a_pixel_has_its_centre_in_the_image(size, side):
-    generator = seeded(0)
-
-    drawn = {start_around_a_pixel(size, side, generator) + side // 2 for _ in range(400)}
-    assert drawn == set(range(size))
+    assert ((drawn >= 0) & (drawn < 1)).all()
+    assert torch.histc(drawn, 10, 0, 1).sub(2000).abs().max() < 5 * 2000**0.5

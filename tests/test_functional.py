@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import cutmix.functional as cf
 from cutmix.algorithms import CutMix
-from cutmix.draws import draw_beta, draw_ring, draw_whole
+from cutmix.draws import draw_beta, draw_ring, draw_uniforms
 from strategies import DTYPES, numbered, seeds
 
 pictures = st.tuples(st.integers(2, 6), st.integers(1, 3), st.integers(1, 20), st.integers(1, 20))
@@ -43,7 +43,7 @@ def test_it_gives_the_bytes_of_the_authors_rule(shape, alpha, seed):
 
     draws = seeded(seed)
     partners, lam = draw_ring(shape[0], draws), draw_beta(alpha, draws)
-    centre = [draw_whole(0, side, draws) for side in shape[2:]]
+    centre = [int(side * chance) for side, chance in zip(shape[2:], draw_uniforms(2, draws), strict=True)]
     box = the_authors_box(shape, lam, centre)
     expected, expected_area = the_authors_mix(images, partners, box)
     assert torch.equal(mixed, expected)

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Int64
-from torch import Tensor
 
 from cutmix.shapes import Boxes
 
@@ -24,6 +24,17 @@ def even(side: int) -> int:
     return side - side % 2
 
 
+def start_around_a_pixel(size: int, side: int, chance: float) -> int:
+    """Return where a box starts whose centre is the pixel that ``chance``, in [0, 1), falls on (the paper's rule)."""
+    return int(size * chance) - side // 2
+
+
+def start_for_equal_pixels(size: int, side: int, chance: float) -> int:
+    """Return where a box starts so that each pixel is inside by the same chance: any place that shows a pixel."""
+    places = size + max(side, 1) - 1
+    return int(places * chance) - max(side, 1) + 1
+
+
 def clip(starts: Sequence[int], stops: Sequence[int], size: Sequence[int]) -> Boxes:
     """Return one box, cut off at the edges of the image."""
     edges = [[min(max(edge, 0), length) for edge, length in zip(edges, size, strict=True)] for edges in (starts, stops)]
@@ -40,7 +51,6 @@ def whole(size: Sequence[int]) -> Boxes:
     return clip([0] * len(size), size, size)
 
 
-def volume(boxes: Boxes) -> Int64[Tensor, " boxes"]:
-    """Count the pixels in each box."""
-    starts, stops = boxes.unbind(1)
-    return (stops - starts).prod(-1)
+def volume(boxes: Int64[np.ndarray, "boxes 2 axes"]) -> Int64[np.ndarray, " boxes"]:
+    """Count the pixels in each box; in numpy, which asks less for so few numbers."""
+    return (boxes[:, 1] - boxes[:, 0]).prod(-1)

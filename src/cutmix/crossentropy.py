@@ -1,4 +1,4 @@
-"""Cross entropy of mixed labels from plain tensors: one log-sum-exp, and a look at each of the two labels.
+"""Cross entropy of mixed labels from plain tensors: one softmax, and a look at each of the two labels.
 
 Per sample it equals ``kept * cross_entropy(logits, own) + (1 - kept) * cross_entropy(logits, partner)``, and the cross
 entropy on the blended rows, without a second softmax and without a dense matrix of labels.
@@ -55,16 +55,14 @@ def _of_rows(logits: Logits, rows: Rows, options: Options) -> Losses:
 
 def _of_ids(logits: Logits, ids: Pairs, shares: Shares, options: Options) -> Losses:
     """Return the loss against two labels a sample, each with its share of it."""
-    counted = ids != options.ignore_index
-    ids = torch.where(counted, ids, 0)
-    normaliser = logits.logsumexp(1, keepdim=True)
-    losses, counts = normaliser - logits.gather(1, ids), shares * counted
-    if options.weight is not None:
-        weights = options.weight.to(logits.dtype)[ids]
-        losses, counts = losses * weights, counts * weights
+    ignored = ids == options.ignore_index
+    ids, shares = ids.masked_fill(ignored, 0), shares.masked_fill(ignored, 0.0)
+    counts = shares if options.weight is None else shares * options.weight.to(logits.dtype)[ids]
+    log_likelihoods = logits.log_softmax(1)
+    losses = -(counts * log_likelihoods.gather(1, ids).masked_fill(ignored, 0.0)).sum(1)
     if options.label_smoothing:
-        losses = torch.lerp(losses, _against_every_class(logits, normaliser, options.weight), options.label_smoothing)
-    losses = (shares * losses.masked_fill(~counted, 0.0)).sum(1)
+        uniform = shares.sum(1) * _against_every_class(log_likelihoods, options.weight)
+        losses = torch.lerp(losses, uniform, options.label_smoothing)
     match options.reduction:
         case "none":
             return losses
@@ -74,9 +72,9 @@ def _of_ids(logits: Logits, ids: Pairs, shares: Shares, options: Options) -> Los
             return losses.sum() / counts.sum()
 
 
-def _against_every_class(logits: Logits, normaliser: Losses, weight: Tensor | None) -> Losses:
+def _against_every_class(log_likelihoods: Logits, weight: Tensor | None) -> Losses:
     """Return the loss against the uniform row, the part that label smoothing adds."""
-    losses = normaliser - logits
     if weight is not None:
-        losses = losses * weight.to(logits.dtype).view(-1, *[1] * (logits.ndim - 2))
-    return losses.mean(1, keepdim=True)
+        weight = weight.to(log_likelihoods.dtype).view(-1, *[1] * (log_likelihoods.ndim - 2))
+        log_likelihoods = log_likelihoods * weight
+    return -log_likelihoods.mean(1)

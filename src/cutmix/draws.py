@@ -1,8 +1,8 @@
 """Every random choice of this library: drawn on the host, from the generator that is handed in, else torch's own."""
 
-from collections.abc import Callable
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 
 from cutmix.shapes import Partners
@@ -16,8 +16,11 @@ SMALLEST_ALPHA = 0.01
 
 def draw_ring(batch: int, generator: torch.Generator | None = None) -> Partners:
     """Draw one random cycle through ``range(batch)``: nobody is its own partner, unless it is alone."""
-    order = torch.randperm(batch, generator=generator)
-    return torch.empty_like(order).scatter_(0, order, order.roll(-1))
+    order = torch.randperm(batch, generator=generator).numpy()
+    partners = np.empty_like(order)
+    partners[order[:-1]] = order[1:]
+    partners[order[-1]] = order[0]
+    return torch.from_numpy(partners)
 
 
 def draw_shuffle(batch: int, generator: torch.Generator | None = None) -> Partners:
@@ -40,23 +43,9 @@ def draw_beta(alpha: float, generator: torch.Generator | None = None) -> float:
 
 def draw_uniform(generator: torch.Generator | None = None) -> float:
     """Draw from the uniform distribution over [0, 1)."""
-    return torch.rand((), dtype=torch.float64, generator=generator).item()
+    return draw_uniforms(1, generator)[0]
 
 
-def draw_whole(low: int, high: int, generator: torch.Generator | None = None) -> int:
-    """Draw one of the whole numbers from ``low`` up to, not including, ``high``."""
-    return int(torch.randint(low, high, (), generator=generator))
-
-
-Place: TypeAlias = Callable[[int, int, torch.Generator | None], int]
-"""Draws where a box of ``side`` pixels starts along an axis of ``size`` pixels; it may lie over the edge."""
-
-
-def start_around_a_pixel(size: int, side: int, generator: torch.Generator | None = None) -> int:
-    """Draw the start of a box whose centre is uniform over the image's pixels (the paper's rule)."""
-    return draw_whole(0, size, generator) - side // 2
-
-
-def start_for_equal_pixels(size: int, side: int, generator: torch.Generator | None = None) -> int:
-    """Draw the start of a box so that each pixel is inside with the same chance: every place that shows a pixel."""
-    return draw_whole(1 - max(side, 1), size, generator)
+def draw_uniforms(count: int, generator: torch.Generator | None = None) -> list[float]:
+    """Draw ``count`` numbers from the uniform distribution over [0, 1)."""
+    return torch.rand(count, dtype=torch.float64, generator=generator).tolist()

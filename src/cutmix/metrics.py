@@ -21,8 +21,8 @@ def accuracy(outputs: Logits, target: Labels | MixedTarget) -> Tensor:
     if not isinstance(target, MixedTarget):
         return (predicted == _classes(target)).float().mean()
     kept = target.kept.to(outputs.device, torch.float32, non_blocking=True)
-    own, partner = (predicted == _classes(labels) for labels in (target.own, target.partner))
-    return (kept * own + (1.0 - kept) * partner).mean()
+    own, partner = ((predicted == _classes(labels)).float() for labels in (target.own, target.partner))
+    return torch.lerp(partner, own, kept).mean()
 
 
 def ceiling(target: MixedTarget) -> Tensor:

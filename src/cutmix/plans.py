@@ -38,8 +38,8 @@ class Plan:
     @property
     def kept(self) -> Kept:
         """Return how much of each sample's own content is left: from whole numbers, in float64, on the host."""
-        covered = volume(self.boxes).double() / math.prod(self.size)
-        return (1.0 - self.opacity * covered).expand(self.batch)
+        covered = volume(self.boxes.numpy()) / math.prod(self.size)
+        return torch.from_numpy(1.0 - self.opacity.numpy() * covered).expand(self.batch)
 
     @property
     def bbox(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import torch
 from cutmix import boxes
 from cutmix.algorithms.mixer import Mixer, check_number
 from cutmix.core.batch import Key
-from cutmix.draws import Pairing, draw_beta, start_around_a_pixel, start_for_equal_pixels
+from cutmix.draws import Pairing, draw_beta, draw_uniforms
 from cutmix.mixing import picture_axes
 from cutmix.shapes import Boxes
 
@@ -76,8 +76,8 @@ class CutMix(Mixer):
         if self.bbox is not None:
             return _fixed(self.bbox, size), 1.0
         sides = self._draw_sides(size, generator)
-        place = start_for_equal_pixels if self.uniform_sampling else start_around_a_pixel
-        starts = [place(length, side, generator) for length, side in zip(size, sides, strict=True)]
+        place = boxes.start_for_equal_pixels if self.uniform_sampling else boxes.start_around_a_pixel
+        starts = list(map(place, size, sides, draw_uniforms(len(size), generator)))
         stops = [start + side for start, side in zip(starts, sides, strict=True)]
         return boxes.clip(starts, stops, size), 1.0
 

@@ -14,7 +14,7 @@ def mix_images(images: Images, plan: Plan, *, out: Images | None = None) -> Imag
 
 def _mix_by_box(images: Images, plan: Plan, out: Images | None) -> Images:
     """Mix with the box that the whole batch shares: only the pixels inside it are touched."""
-    starts, stops = plan.boxes[0].tolist()
+    ((starts, stops),) = plan.boxes.tolist()
     box = (..., *map(slice, starts, stops))
     # Gathered before anything is written, so that ``out`` may be the images themselves.
     shown = _shown(images[box], plan)
@@ -34,19 +34,18 @@ def _mix_by_mask(images: Images, plan: Plan, out: Images | None) -> Images:
 
 def _copy(images: Images, out: Images | None) -> Images:
     if out is None:
-        return torch.empty_like(images).copy_(images)
+        return images.clone()
     return out if out is images else out.copy_(images)
 
 
 def _shown(images: Images, plan: Plan) -> Images:
     """Return what shows inside the boxes: the partners, blended with the images where the opacity is below 1."""
     pasted = images.index_select(0, plan.partners.to(images.device, non_blocking=True))
-    opaque = plan.opacity == 1.0
     # Opacity 1 is a copy, never arithmetic: 0 * inf is not a number, and integers have no fractions.
-    if opaque.all():
+    if min(plan.opacity.tolist()) == 1.0:
         return pasted
     blended = _blend(images, pasted, plan.opacity)
-    return torch.where(_a_sample(opaque, images), pasted, blended) if opaque.any() else blended
+    return torch.where(_a_sample(plan.opacity == 1.0, images), pasted, blended)
 
 
 def _blend(own: Images, pasted: Images, opacity: Tensor) -> Images:
