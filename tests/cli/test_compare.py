@@ -140,7 +140,7 @@ def test_no_run_outlives_the_comparison(blow, task, tmp_path):
             os.killpg(parent.pid, signal.SIGKILL)
 
 
-def until(condition, seconds=30):
+def until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited for nothing"
