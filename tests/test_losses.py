@@ -18,7 +18,8 @@ def mixed_ids(draw, same_kept=True, least=0):
     batch = draw(st.integers(1, 6))
     ids = st.lists(st.integers(least, CLASSES - 1), min_size=batch, max_size=batch).map(torch.tensor)
     kept = draw(st.lists(st.floats(0.0, 1.0), min_size=batch, max_size=batch))
-    kept = torch.tensor(kept[:1] * batch if same_kept else kept, dtype=torch.float64)
+    kept = torch.tensor(kept, dtype=torch.float64)
+    kept = kept[:1].expand(batch) if same_kept else kept
     return MixedTarget(draw(ids), draw(ids), kept)
 
 
@@ -73,6 +74,20 @@ def test_class_weights_count_as_on_rows(target, reduction, smoothing):
     expected = {"none": losses, "sum": losses.sum(), "mean": losses.sum() / counts.sum()}[reduction]
     assert_same([losses], [rows])
     assert_same([cross_entropy(logits, target, reduction=reduction, **settings)], [expected])
+
+
+@pytest.mark.parametrize("settings", [{}, {"weight": torch.rand(CLASSES).double()}, {"ignore_index": 2}])
+def test_one_share_for_the_whole_batch_takes_a_short_way_to_the_same_mean(settings):
+    own, kept = torch.tensor([0, 2, 4, 1]), torch.tensor([0.3], dtype=torch.float64)
+    one, each = (MixedTarget(own, own.roll(1), share) for share in (kept.expand(4), kept.repeat(4)))
+    logits = logits_for(one)
+
+    short, long = (
+        loss_and_gradient(lambda out: F.cross_entropy(out, target, **settings), logits) for target in (one, each)
+    )  # noqa: B023 - called at once
+    assert_same(short, long)
+    two_calls = nn.CrossEntropyLoss(**settings)
+    assert_same(short, loss_and_gradient(lambda out: one.interpolate(two_calls, out), logits))
 
 
 @given(mixed_ids(least=-1), smoothings)

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 
 from cutmix.shapes import Kept, Labels, Logits, Losses, Pairs, Rows, Shares
 
+SUM = 2
+"""What torch's operators call the sum."""
+
 Reduction: TypeAlias = Literal["none", "mean", "sum"]
 
 
@@ -42,10 +45,35 @@ def mixed_cross_entropy(logits: Logits, own: Labels, partner: Labels, kept: Kept
     the weights that count, label by label, as torch takes it for plain labels.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
+    if _is_plainest(own, kept, options):
+        return _mean_of_shared(logits, own, partner, kept[0].item(), options)
     share = kept.to(logits, non_blocking=True).view(-1, *[1] * (own.ndim - 1))
     if own.is_floating_point():
         return _of_rows(logits, share * own + (1.0 - share) * partner, options)
     return _of_ids(logits, torch.stack((own, partner), 1).long(), torch.stack((share, 1.0 - share), 1), options)
+
+
+def _is_plainest(own: Labels, kept: Kept, options: Options) -> bool:
+    """Tell whether this is the mean over one index a sample, all with the same share.
+
+    A plan of one box expands what it keeps to the whole batch, and says so by a stride of 0.
+    """
+    shared = kept.stride() == (0,) and own.dtype is torch.int64 and own.ndim == 1
+    return shared and options.reduction == "mean" and not options.label_smoothing
+
+
+def _mean_of_shared(logits: Logits, own: Labels, partner: Labels, kept: float, options: Options) -> Losses:
+    """Return the mean where all samples share ``kept``: torch's own sums, and what counts in them."""
+    weight = None if options.weight is None else options.weight.to(logits.dtype)
+    log_likelihoods = logits.log_softmax(1)
+    losses, counts = zip(
+        *(
+            torch.ops.aten.nll_loss_forward.default(log_likelihoods, labels, weight, SUM, options.ignore_index)
+            for labels in (partner, own)
+        ),
+        strict=True,
+    )
+    return torch.lerp(*losses, kept) / torch.lerp(*counts, kept)
 
 
 def _of_rows(logits: Logits, rows: Rows, options: Options) -> Losses:

@@ -35,10 +35,18 @@ def draw_partners(batch: int, pairing: Pairing, generator: torch.Generator | Non
 
 def draw_beta(alpha: float, generator: torch.Generator | None = None) -> float:
     """Draw from Beta(alpha, alpha): one uniform number for ``alpha`` 1, else two float64 gamma draws."""
+    return draw_beta_and_uniforms(alpha, 0, generator)[0]
+
+
+def draw_beta_and_uniforms(
+    alpha: float, count: int, generator: torch.Generator | None = None
+) -> tuple[float, list[float]]:
+    """Draw from Beta(alpha, alpha), and ``count`` numbers from the uniform distribution over [0, 1)."""
     if alpha == 1.0:
-        return draw_uniform(generator)
+        first, *uniforms = draw_uniforms(1 + count, generator)
+        return first, uniforms
     one, other = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=generator).tolist()  # noqa: SLF001 - torch.distributions takes no generator
-    return one / (one + other)
+    return one / (one + other), draw_uniforms(count, generator)
 
 
 def draw_uniform(generator: torch.Generator | None = None) -> float:

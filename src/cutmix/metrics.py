@@ -1,10 +1,31 @@
 """Accuracy that is honest on a mixed batch."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from cutmix.shapes import Ids, Labels, Logits
+from cutmix.shapes import Hit, Ids, Kept, Labels, Logits
 from cutmix.targets import MixedTarget
+
+
+class Hits(NamedTuple):
+    """Where a batch's predictions are right, and where its two labels are alike: enough for every accuracy."""
+
+    own: Hit
+    partner: Hit
+    alike: Hit
+    kept: Kept
+
+    def accuracy(self) -> Tensor:
+        """Return the share of the label mass that the predictions hit."""
+        kept = self.kept.to(self.own.device, torch.float32, non_blocking=True)
+        return torch.lerp(self.partner.float(), self.own.float(), kept).mean()
+
+    def ceiling(self) -> Tensor:
+        """Return the largest share that any prediction hits: each names one class, for two labels."""
+        kept = self.kept.to(self.own.device, torch.float32, non_blocking=True)
+        return torch.where(self.alike, 1.0, torch.maximum(kept, 1.0 - kept)).mean()
 
 
 def accuracy(outputs: Logits, target: Labels | MixedTarget) -> Tensor:
@@ -17,12 +38,9 @@ def accuracy(outputs: Logits, target: Labels | MixedTarget) -> Tensor:
         outputs: (batch, classes); the largest is the prediction.
         target: class indices (batch,), rows (batch, classes) whose largest entry is the class, or a MixedTarget.
     """
-    predicted = outputs.argmax(1)
-    if not isinstance(target, MixedTarget):
-        return (predicted == _classes(target)).float().mean()
-    kept = target.kept.to(outputs.device, torch.float32, non_blocking=True)
-    own, partner = ((predicted == _classes(labels)).float() for labels in (target.own, target.partner))
-    return torch.lerp(partner, own, kept).mean()
+    if isinstance(target, MixedTarget):
+        return hits(outputs, target).accuracy()
+    return (outputs.argmax(1) == classes_of(target)).float().mean()
 
 
 def ceiling(target: MixedTarget) -> Tensor:
@@ -30,10 +48,16 @@ def ceiling(target: MixedTarget) -> Tensor:
 
     One class is predicted for two labels: ``mean(1 where own == partner, else max(kept, 1 - kept))``.
     """
-    own, partner = _classes(target.own), _classes(target.partner)
-    kept = target.kept.to(own.device, torch.float32, non_blocking=True)
-    return torch.where(own == partner, 1.0, torch.maximum(kept, 1.0 - kept)).mean()
+    alike = classes_of(target.own) == classes_of(target.partner)
+    return Hits(alike, alike, alike, target.kept).ceiling()
 
 
-def _classes(labels: Labels) -> Ids:
+def hits(outputs: Logits, target: MixedTarget) -> Hits:
+    """Compare the predictions with both labels of a mixed batch."""
+    predicted, own, partner = outputs.argmax(1), classes_of(target.own), classes_of(target.partner)
+    return Hits(predicted == own, predicted == partner, own == partner, target.kept)
+
+
+def classes_of(labels: Labels) -> Ids:
+    """Return the class of each label: an index as it is, of a row its largest entry."""
     return labels.argmax(1) if labels.is_floating_point() else labels

@@ -51,14 +51,15 @@ def paste(
     name: str = "images",
 ) -> Images:
     """Apply ``plan`` to a batch of images, masks or maps; ``name`` is what errors call them."""
-    last = tuple(range(-len(plan.size), 0))
-    dims = last if spatial_dims is None else tuple(spatial_dims)
-    _check_fit(images, plan, dims, name)
-    _check_out(images, out)
-    if [dim % images.ndim for dim in dims] == [dim % images.ndim for dim in last]:
+    last = tuple(range(images.ndim - len(plan.size), images.ndim))
+    axes = last if spatial_dims is None else checked_axes(images.shape, spatial_dims)
+    _check_fit(images, plan, axes, name)
+    if out is not None:
+        _check_out(images, out)
+    if axes == last:
         return mix_images(images, plan, out=out)
     mixed = torch.empty_like(images) if out is None else out
-    mix_images(images.movedim(dims, last), plan, out=mixed.movedim(dims, last))
+    mix_images(images.movedim(axes, last), plan, out=mixed.movedim(axes, last))
     return mixed
 
 
@@ -108,7 +109,7 @@ def checked_axes(shape: Sequence[int], spatial_dims: Sequence[int]) -> tuple[int
     """
     rank = len(shape)
     axes = tuple(dim + rank if dim < 0 else dim for dim in spatial_dims)
-    if not axes or len(set(axes)) < len(axes) or not all(0 < axis < rank for axis in axes):
+    if not axes or len(set(axes)) < len(axes) or min(axes) < 1 or max(axes) >= rank:
         raise ValueError(
             f"spatial_dims must name different axes of shape {tuple(shape)}, not its first, the batch; "
             f"got {tuple(spatial_dims)}: for example (2, 3) for (batch, channels, height, width)"
@@ -157,8 +158,7 @@ def _check_labels(targets: Labels) -> None:
         )
 
 
-def _check_fit(images: Images, plan: Plan, dims: tuple[int, ...], name: str) -> None:
-    axes = checked_axes(images.shape, dims)
+def _check_fit(images: Images, plan: Plan, axes: tuple[int, ...], name: str) -> None:
     size = tuple(images.shape[axis] for axis in axes)
     if size != plan.size or len(images) != plan.batch:
         raise ValueError(
@@ -172,9 +172,7 @@ def _check_fit(images: Images, plan: Plan, dims: tuple[int, ...], name: str) -> 
         )
 
 
-def _check_out(images: Images, out: Images | None) -> None:
-    if out is None:
-        return
+def _check_out(images: Images, out: Images) -> None:
     if (out.shape, out.dtype, out.device) != (images.shape, images.dtype, images.device):
         raise ValueError(
             f"out must be like the images, {tuple(images.shape)} {images.dtype} on {images.device}, got "

@@ -9,6 +9,9 @@ import torch
 from cutmix.boxes import volume
 from cutmix.shapes import Boxes, Kept, Opacity, Partners
 
+OPAQUE = torch.ones(1, dtype=torch.float64)
+"""The opacity of a whole batch that shows nothing but its partners in its box."""
+
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)

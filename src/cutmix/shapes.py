@@ -5,7 +5,7 @@ Axes: ``batch`` comes first, the axes of the image last (height before width); `
 
 from typing import TypeAlias
 
-from jaxtyping import Float, Float64, Int64, Integer, Shaped
+from jaxtyping import Bool, Float, Float64, Int64, Integer, Shaped
 from torch import Tensor
 
 Images: TypeAlias = Shaped[Tensor, "batch ..."]
@@ -40,6 +40,9 @@ Pairs: TypeAlias = Int64[Tensor, "batch 2 ..."]
 
 Shares: TypeAlias = Float[Tensor, "batch 2 ..."]
 """How much each of the two counts; they sum to 1."""
+
+Hit: TypeAlias = Bool[Tensor, " batch"]
+"""Whether each prediction is right."""
 
 Losses: TypeAlias = Float[Tensor, "..."]
 """Losses before or after the reduction."""

@@ -9,7 +9,7 @@ import torch
 from cutmix import boxes
 from cutmix.algorithms.mixer import Mixer, check_number
 from cutmix.core.batch import Key
-from cutmix.draws import Pairing, draw_beta, draw_uniforms
+from cutmix.draws import Pairing, draw_beta_and_uniforms, draw_uniforms
 from cutmix.mixing import picture_axes
 from cutmix.shapes import Boxes
 
@@ -75,18 +75,21 @@ class CutMix(Mixer):
         """Draw the box of one batch by the rule of these settings; partners are opaque in it."""
         if self.bbox is not None:
             return _fixed(self.bbox, size), 1.0
-        sides = self._draw_sides(size, generator)
+        sides, chances = self._draw_sides(size, generator)
         place = boxes.start_for_equal_pixels if self.uniform_sampling else boxes.start_around_a_pixel
-        starts = list(map(place, size, sides, draw_uniforms(len(size), generator)))
+        starts = list(map(place, size, sides, chances))
         stops = [start + side for start, side in zip(starts, sides, strict=True)]
         return boxes.clip(starts, stops, size), 1.0
 
-    def _draw_sides(self, size: tuple[int, ...], generator: torch.Generator | None) -> list[int]:
+    def _draw_sides(self, size: tuple[int, ...], generator: torch.Generator | None) -> tuple[list[int], list[float]]:
+        """Return the sides of the box, and one chance for its place along each axis."""
         if self.length is not None:
-            return [int(self.length * side) for side in size]
-        share = 1.0 - draw_beta(self.alpha, generator) if self.alpha else 0.0
-        sides = [boxes.side_for_share(share, side, len(size)) for side in size]
-        return sides if self.uniform_sampling else [boxes.even(side) for side in sides]
+            return [int(self.length * side) for side in size], draw_uniforms(len(size), generator)
+        if self.alpha == 0:
+            return [0] * len(size), [0.0] * len(size)
+        kept, chances = draw_beta_and_uniforms(self.alpha, len(size), generator)
+        sides = [boxes.side_for_share(1.0 - kept, side, len(size)) for side in size]
+        return sides if self.uniform_sampling else list(map(boxes.even, sides)), chances
 
 
 def _fixed(bbox: tuple[int, ...], size: tuple[int, ...]) -> Boxes:

@@ -20,7 +20,7 @@ from cutmix.draws import SMALLEST_ALPHA, Pairing, draw_partners, draw_uniform
 from cutmix.keys import generator_for
 from cutmix.losses import Mixed, mixed
 from cutmix.mixing import mix
-from cutmix.plans import Plan
+from cutmix.plans import OPAQUE, Plan
 from cutmix.shapes import Boxes, Images, Labels
 from cutmix.targets import MixedTarget
 
@@ -64,7 +64,7 @@ class Mixer(Algorithm):
         partners = draw_partners(shape[0], self.pairing, generator)
         mixes = shape[0] > 1 and (self.p == 1.0 or draw_uniform(generator) < self.p)
         box, opacity = self.draw_region(size, generator) if mixes else (boxes.empty(len(size)), 1.0)
-        return Plan(partners, box, torch.tensor([opacity], dtype=torch.float64), size)
+        return Plan(partners, box, OPAQUE if opacity == 1.0 else torch.tensor([opacity], dtype=torch.float64), size)
 
     @overload
     def __call__(

@@ -2,6 +2,7 @@
 
 from typing import Literal, TypeAlias, get_args
 
+from cutmix.backends import eager, reference
 from cutmix.plans import Plan
 from cutmix.shapes import Images
 
@@ -23,10 +24,9 @@ def mix_images(images: Images, plan: Plan, *, out: Images | None = None, backend
         ValueError: when ``backend`` is none of these.
     """
     match backend:
-        case "reference":
-            from cutmix.backends import reference as chosen
         case "auto" | "eager":
-            from cutmix.backends import eager as chosen
+            return eager.mix_images(images, plan, out=out)
+        case "reference":
+            return reference.mix_images(images, plan, out=out)
         case _:
             raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
-    return chosen.mix_images(images, plan, out=out)

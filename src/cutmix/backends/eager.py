@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cutmix.plans import Plan
+from cutmix.plans import OPAQUE, Plan
 from cutmix.shapes import Images
 
 
@@ -42,7 +42,7 @@ def _shown(images: Images, plan: Plan) -> Images:
     """Return what shows inside the boxes: the partners, blended with the images where the opacity is below 1."""
     pasted = images.index_select(0, plan.partners.to(images.device, non_blocking=True))
     # Opacity 1 is a copy, never arithmetic: 0 * inf is not a number, and integers have no fractions.
-    if min(plan.opacity.tolist()) == 1.0:
+    if plan.opacity is OPAQUE or min(plan.opacity.tolist()) == 1.0:
         return pasted
     blended = _blend(images, pasted, plan.opacity)
     return torch.where(_a_sample(plan.opacity == 1.0, images), pasted, blended)

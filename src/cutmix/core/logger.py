@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-Figure: TypeAlias = float | int | Tensor
+Figure: TypeAlias = "float | int | Tensor | Callable[[], Tensor]"
+"""A number, a tensor of one element, or a function that computes one when it is asked for."""
 
 
 class Logger(ABC):
@@ -38,8 +39,8 @@ class _Record(NamedTuple):
 class Loggers(Logger):
     """All loggers of a run as one: what algorithms and callbacks are handed.
 
-    Tensors of one element may be logged. They are turned into numbers by ``flush``, many at once, so that logging
-    never waits for the device.
+    Tensors of one element may be logged, and functions that compute one. They are turned into numbers by ``flush``,
+    many at once, so that a step neither computes nor waits for what it logs.
     """
 
     def __init__(self, loggers: Sequence[Logger]) -> None:
@@ -52,7 +53,7 @@ class Loggers(Logger):
 
     def flush(self) -> None:
         records, self._records = self._records, []
-        numbers = _numbers([value for record in records for value in record.metrics.values()])
+        numbers = _numbers([value_of(figure) for record in records for figure in record.metrics.values()])
         for metrics, step in records:
             row = {name: next(numbers) for name in metrics}
             for logger in self._loggers:
@@ -66,6 +67,11 @@ class Loggers(Logger):
             logger.close()
 
 
+def value_of(figure: Figure) -> float | int | Tensor:
+    """Return the number, or the tensor of one, that a figure is or computes."""
+    return figure if isinstance(figure, Tensor | float | int) else figure()
+
+
 def _held(name: str, value: Figure) -> Figure:
     """Return ``value`` as it is now, whatever its owner does with it later."""
     if not isinstance(value, Tensor):
@@ -75,7 +81,7 @@ def _held(name: str, value: Figure) -> Figure:
     return value.detach().clone()
 
 
-def _numbers(figures: Sequence[Figure]) -> Iterator[float | int]:
+def _numbers(figures: Sequence[float | int | Tensor]) -> Iterator[float | int]:
     """Turn figures into plain numbers, waiting once for each device and dtype among them."""
     alike = defaultdict(list)
     for figure in figures:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from cutmix.core.batch import get_item, set_item
+from cutmix.core.logger import value_of
 from cutmix.core.time import Time, Timestamp
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cutmix.core.algorithm import Algorithm
     from cutmix.core.batch import Batch, Key
     from cutmix.core.callback import Callback
+    from cutmix.core.logger import Figure
 
 
 @final
@@ -50,8 +52,13 @@ class State:
     owns_batch: bool = False  # whether the batch's tensors are copies of the Trainer's own
     outputs: Any = None
     loss: Tensor | None = None
-    train_metrics: dict[str, Tensor] = field(default_factory=dict)  # of the last step
+    train_figures: dict[str, Figure] = field(default_factory=dict)  # of the last step, computed when asked for
     eval_metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
+
+    @property
+    def train_metrics(self) -> dict[str, float | Tensor]:
+        """Compute what was measured of the last step, under the names that are logged: ``train/loss``, ..."""
+        return {name: value_of(figure) for name, figure in self.train_figures.items()}
 
     def batch_get_item(self, key: Key) -> Any:  # noqa: ANN401 - what a batch holds is the user's
         """Return what the batch holds under ``key``."""

@@ -9,6 +9,7 @@ import torch
 
 from cutmix.core.batch import leaves, num_samples, split, to_device
 from cutmix.core.event import Event
+from cutmix.core.logger import value_of
 from cutmix.keys import fold
 from cutmix.trainer.loggers import EVERY
 from cutmix.trainer.runtime import generators_of
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from torch import Tensor
-
     from cutmix.core.batch import Batch
-    from cutmix.core.logger import Loggers
+    from cutmix.core.logger import Figure, Loggers
     from cutmix.core.runner import Runner
     from cutmix.core.time import Time
     from cutmix.trainer.evaluation import Evaluator
@@ -133,8 +132,8 @@ class Loop:
         counts = [self._count(part) for part in parts]
         measured = [self._microbatch(part, count / sum(counts)) for part, count in zip(parts, counts, strict=True)]
         state.batch = whole
-        state.train_metrics = measured[0] if len(parts) == 1 else _weighted(measured, counts)
-        state.loss = state.train_metrics["train/loss"]
+        state.train_figures = measured[0] if len(parts) == 1 else _weighted(measured, counts)
+        state.loss = torch.as_tensor(value_of(state.train_figures["train/loss"]))
         return sum(counts)
 
     def _count(self, batch: Batch) -> int:
@@ -146,7 +145,7 @@ class Loop:
             )
         return samples
 
-    def _microbatch(self, batch: Batch, share: float) -> dict[str, Tensor]:
+    def _microbatch(self, batch: Batch, share: float) -> dict[str, Figure]:
         """Add the gradient of ``share`` times the loss."""
         state, run = self._state, self._run
         state.batch = batch
@@ -166,7 +165,7 @@ class Loop:
 
     def _log(self) -> None:
         state = self._state
-        self._loggers.log_metrics({"epoch": state.epoch, **state.train_metrics}, state.timestamp.batch)
+        self._loggers.log_metrics({"epoch": state.epoch, **state.train_figures}, state.timestamp.batch)
         if state.timestamp.batch % EVERY == 0:
             self._loggers.flush()
 
@@ -205,11 +204,11 @@ class Loop:
         return self._state.timestamp.batch_in_epoch == self._state.batches_per_epoch
 
 
-def _weighted(measured: list[dict[str, Tensor]], counts: list[int]) -> dict[str, Tensor]:
+def _weighted(measured: list[dict[str, Figure]], counts: list[int]) -> dict[str, Figure]:
     """Return the means over all samples of what was measured of each part."""
     shares = [count / sum(counts) for count in counts]
     return {
-        name: torch.stack([part[name] * share for part, share in zip(measured, shares, strict=True)]).sum()
+        name: sum(value_of(part[name]) * share for part, share in zip(measured, shares, strict=True))
         for name in measured[0]
     }
 
