@@ -5,10 +5,7 @@ arm once, in turn, so that what slows the machine slows all of them; an arm's ov
 of its time less the bare loop's of the same trial.
 """
 
-import json
 import os
-import platform
-import statistics
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -23,6 +20,7 @@ from cutmix.algorithms import CutMix
 from cutmix.keys import generator_for
 from cutmix.losses import mixed
 from cutmix.trainer import Trainer
+from recording import record, spread
 
 TRIALS, STEPS = 25, 400
 MUST = {
@@ -92,46 +90,27 @@ def measure(folder: Path) -> dict[str, list[float]]:
     return times
 
 
-def summary(values: list[float]) -> dict[str, float]:
-    """Return the median and the spread, in microseconds."""
-    low, median, high = statistics.quantiles(values, n=4)
-    figures = {"median": median, "quartile_low": low, "quartile_high": high, "min": min(values), "max": max(values)}
-    return {name: round(value, 1) for name, value in figures.items()}
-
-
 def main() -> None:
     """Measure, print and write down."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
         times = measure(Path(folder))
     overhead = {
-        arm: {**summary([own - base for own, base in zip(values, times["bare"], strict=True)]), "must": MUST.get(arm)}
+        arm: {**spread([own - base for own, base in zip(values, times["bare"], strict=True)]), "must": MUST.get(arm)}
         for arm, values in times.items()
         if arm != "bare"
     }
-    result = {
-        "what": "microseconds a step over a bare loop: linear model, batch 2 of 3x8x8, float32",
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "trials": TRIALS,
-        "steps_per_trial": STEPS,
-        "threads": torch.get_num_threads(),
-        "bare_step": summary(times["bare"]),
-        "overhead": overhead,
-    }
-    Path(__file__).with_name("results").joinpath("loop_overhead.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
-
-
-def processor() -> str:
-    """Return the processor's name as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        if info.exists()
-        else []
+    record(
+        "loop_overhead",
+        {
+            "what": "microseconds a step over a bare loop: linear model, batch 2 of 3x8x8, float32",
+            "trials": TRIALS,
+            "steps_per_trial": STEPS,
+            "threads": torch.get_num_threads(),
+            "bare_step": spread(times["bare"]),
+            "overhead": overhead,
+        },
     )
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":
