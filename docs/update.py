@@ -15,11 +15,12 @@ from cutmix.evidence.report import Report, Result
 
 ROOT = Path(__file__).parents[1]
 README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
-ARMS = {
-    "trainer": "a step of the Trainer, over a bare loop",
-    "trainer, bar and file": "the same, with progress bar and metrics file",
-    "trainer, CutMix": "a step of the Trainer with CutMix, over a bare loop without it",
-    "trainer, CutMix, bar and file": "the same, with progress bar and metrics file",
+ROWS = {
+    ("trainer", "bare"): "a step of the Trainer, over a bare loop",
+    ("trainer, bar and file", "bare"): "the same, with progress bar and metrics file",
+    ("trainer, CutMix", "bare, CutMix"): "a step of the Trainer with CutMix, over a bare loop that calls it",
+    ("trainer, CutMix, bar and file", "bare, CutMix"): "the same, with progress bar and metrics file",
+    ("bare, CutMix", "bare"): "CutMix in a bare loop: draw, mix, and the loss of two labels, forward and backward",
 }
 
 
@@ -45,7 +46,8 @@ def demo_table() -> str:
 def cost_table() -> str:
     """Return what the machinery costs."""
     loop, imported = read("loop_overhead"), read("import_time")
-    rows = [(what, loop["overhead"][arm], "µs") for arm, what in ARMS.items()]
+    overheads = {(row["arm"], row["over"]): row for row in loop["overheads"]}
+    rows = [(what, overheads[arm], "µs") for arm, what in ROWS.items()]
     rows.append(("`import cutmix`, over `import torch`", imported["cutmix"], "ms"))
     lines = [
         f"| {what} | {figures['median']:.0f} {unit} | {figures['quartile_low']:.0f} to {figures['quartile_high']:.0f} |"
