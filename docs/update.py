@@ -1,20 +1,25 @@
-"""Write the tables of the README from measured results: ``python docs/update.py [RUN_FOLDER]``.
+"""Write the README's tables from measured results, and draw its picture: ``python docs/update.py [RUN_FOLDER]``.
 
 With the folder of a finished ``cutmix demo`` it first takes over that run's figures, into
-``benchmarks/results/demo.json``, and a picture of its mixed images, into ``docs/images/mixed.png``.
+``benchmarks/results/demo.json``.
 """
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 
+from cutmix.algorithms import CutMix
+from cutmix.data.openmoji import openmoji
 from cutmix.evidence.measures import Measures
 from cutmix.evidence.report import Report, Result
+from cutmix.keys import generator_for
+from cutmix.pictures import steps_of_mixing
 
 ROOT = Path(__file__).parents[1]
 README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
+PICTURED = ("tiger", "watermelon", "penguin", "hamburger", "sun with face", "cherries")
+PICTURED_SEED = 2
 ROWS = {
     ("trainer", "bare"): "a step of the Trainer, over a bare loop",
     ("trainer, bar and file", "bare"): "the same, with progress bar and metrics file",
@@ -30,7 +35,14 @@ def take_over(demo: Path) -> None:
     configs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(demo.rglob("config.json"))]
     report |= {name: configs[0][name] for name in ("machine", "versions")}
     (RESULTS / "demo.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    shutil.copyfile(next(demo.rglob("mixed.png")), ROOT / "docs" / "images" / "mixed.png")
+
+
+def draw_picture(path: Path) -> None:
+    """Draw six emoji, their partners, and what CutMix makes of the two."""
+    pictures, _ = openmoji(72)
+    few = pictures.chosen([pictures.names.index(name) for name in PICTURED])
+    plan = CutMix().draw(few.pixels.shape, generator=generator_for(PICTURED_SEED, 0))
+    steps_of_mixing(few.pixels, few.names, plan, path, attribution=few.attribution)
 
 
 def demo_table() -> str:
@@ -73,4 +85,5 @@ def rewritten(page: str) -> str:
 if __name__ == "__main__":
     for folder in sys.argv[1:]:
         take_over(Path(folder))
+    draw_picture(ROOT / "docs" / "images" / "mixed.png")
     README.write_text(rewritten(README.read_text(encoding="utf-8")), encoding="utf-8")

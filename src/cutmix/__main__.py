@@ -16,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from cutmix.cli import main
 
+    sys.path.insert(0, "")  # as python -m has it: --model my_module:function lies where the user stands
     return main(arguments)
 
 

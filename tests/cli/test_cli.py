@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -195,3 +196,16 @@ def test_the_module_runs_as_the_command_does():
     assert all(
         option in run.stdout for option in ("--data", "--no-augment", "--no-flip", "--skip-bad", "--save-folder")
     )
+
+
+def test_a_model_of_ones_own_is_found_where_one_stands(options, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def build(num_classes):\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, num_classes))\n"
+    )
+    command = [Path(sys.executable).with_name("cutmix"), "train", *options, "--quiet", "--model", "mine:build"]
+
+    done = subprocess.run([*command, "--save-folder", "run"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "run" / "weights.safetensors").exists()
