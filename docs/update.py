@@ -1,12 +1,7 @@
-"""Write the README's tables from measured results, and draw its picture: ``python docs/update.py [RUN_FOLDER]``.
-
-With the folder of a finished ``cutmix demo`` it first takes over that run's figures, into
-``benchmarks/results/demo.json``.
-"""
+"""Write the README's tables from ``benchmarks/results``, and draw its picture: ``python docs/update.py``."""
 
 import json
 import re
-import sys
 from pathlib import Path
 
 from cutmix.algorithms import CutMix
@@ -29,14 +24,6 @@ ROWS = {
 }
 
 
-def take_over(demo: Path) -> None:
-    """Copy the figures and a picture of a finished demo into the repository."""
-    report = json.loads((demo / "report.json").read_text(encoding="utf-8"))
-    configs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(demo.rglob("config.json"))]
-    report |= {name: configs[0][name] for name in ("machine", "versions")}
-    (RESULTS / "demo.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
 def draw_picture(path: Path) -> None:
     """Draw six emoji, their partners, and what CutMix makes of the two."""
     pictures, _ = openmoji(72)
@@ -45,14 +32,19 @@ def draw_picture(path: Path) -> None:
     steps_of_mixing(few.pixels, few.names, plan, path, attribution=few.attribution)
 
 
-def demo_table() -> str:
-    """Return the demo's table, and what it says of it."""
-    saved = read("demo")
+def comparison(name: str) -> Report:
+    """Read the report of a comparison."""
+    saved = read(name)
     results = {
         arm: [Result(Measures(**{k: v for k, v in one.items() if k != "seconds"}), one["seconds"]) for one in seeds]
         for arm, seeds in saved["results"].items()
     }
-    return Report(saved["scope"], results, saved["attribution"]).markdown().strip()
+    return Report(saved["scope"], saved["seeds"], results, saved["attribution"])
+
+
+def table_with_verdict(report: Report) -> str:
+    """Return the table of a comparison, and what may be said of it."""
+    return "\n\n".join([report.table, *report.sentences])
 
 
 def cost_table() -> str:
@@ -76,14 +68,17 @@ def read(name: str) -> dict:
 
 def rewritten(page: str) -> str:
     """Return a page with what stands between its marks written anew."""
-    for name, table in (("demo", demo_table), ("cost", cost_table)):
+    tables = {
+        "demo": comparison("demo").markdown().strip(),
+        "cifar10": table_with_verdict(comparison("cifar10")),
+        "cost": cost_table(),
+    }
+    for name, table in tables.items():
         between = rf"(<!-- {name} -->).*?(<!-- /{name} -->)"
-        page = re.sub(between, lambda marks, table=table: f"{marks[1]}\n{table()}\n{marks[2]}", page, flags=re.DOTALL)
+        page = re.sub(between, lambda marks, table=table: f"{marks[1]}\n{table}\n{marks[2]}", page, flags=re.DOTALL)
     return page
 
 
 if __name__ == "__main__":
-    for folder in sys.argv[1:]:
-        take_over(Path(folder))
     draw_picture(ROOT / "docs" / "images" / "mixed.png")
     README.write_text(rewritten(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,6 +1,7 @@
 """The code in the README and the docs is run as it stands, page by page."""
 
 import re
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,13 @@ def test_every_link_of_a_page_into_the_repository_leads_somewhere(page):
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
 
     assert all((page.parent / link).exists() for link in links)
+
+
+def test_the_tables_of_the_readme_are_those_of_the_results():
+    spec = spec_from_file_location("update", ROOT / "docs" / "update.py")
+    update = module_from_spec(spec)
+    spec.loader.exec_module(update)
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    assert update.rewritten(page) == page
+    assert page.count("| ---") + page.count("|---") > 3
