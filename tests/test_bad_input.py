@@ -154,3 +154,11 @@ def test_an_unknown_pairing_is_refused(recipe):
 def test_a_mixing_outside_its_range_is_refused():
     with pytest.raises(ValueError, match=r"mixing must lie in \[0, 1\], got 1\.5: it is the partner's weight"):
         cf.mixup_batch(IMAGES, LABELS, mixing=1.5)
+
+
+def test_a_generator_of_another_device_is_refused():
+    class OnAnotherDevice:
+        device = torch.device("cuda")
+
+    with pytest.raises(ValueError, match=r"generator must live on the CPU, .* got one on cuda: pass torch\.Generator"):
+        CutMix().draw(IMAGES.shape, generator=OnAnotherDevice())

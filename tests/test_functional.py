@@ -221,6 +221,17 @@ def test_the_cards_loop_trains():
     assert np.mean(losses[-20:]) < 0.5 * losses[0]
 
 
+def test_pairs_can_be_shuffled_as_composer_does():
+    partners = [
+        mix(torch.zeros(3, 1, 4, 5), torch.arange(3), pairing="shuffle", generator=seeded(seed)).target_perm.tolist()
+        for seed in range(40)
+        for mix in (cf.cutmix_batch, cf.mixup_batch)
+    ]
+
+    assert [0, 1, 2] in partners
+    assert all(sorted(permutation) == [0, 1, 2] for permutation in partners)
+
+
 @given(pictures, st.floats(0.0, 1.0))
 def test_mixup_blends_with_the_partners_weight(shape, mixing):
     images, labels = numbered(*shape), torch.arange(shape[0])

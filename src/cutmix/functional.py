@@ -10,6 +10,7 @@ from torch import Tensor
 from cutmix.algorithms.cutmix import CutMix
 from cutmix.algorithms.mixer import Mixer
 from cutmix.algorithms.mixup import MixUp
+from cutmix.draws import Pairing
 from cutmix.mixing import check_targets, partners_of, paste
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Labels
@@ -55,6 +56,7 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     uniform_sampling: bool = False,  # noqa: FBT001, FBT002
     *,
     p: float = 1.0,
+    pairing: Pairing = "ring",
     out: Images | None = None,
     spatial_dims: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
@@ -73,6 +75,7 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         indices: (batch,), each sample's partner, instead of drawing them.
         uniform_sampling: place the box so that every pixel is equally likely to be replaced.
         p: the chance that the batch is mixed at all; if not, ``area`` is 1.
+        pairing: "ring", one random cycle, where nobody is its own partner, or "shuffle", Composer's permutation.
         out: where the mixed images go; ``out=input`` is in place. Else always new memory.
         spatial_dims: the axes to cut, for what is not (batch, channels, height, width).
         generator: a CPU generator to draw from; else torch's default one.
@@ -82,7 +85,13 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         ValueError: when an argument is out of its range or does not fit the others.
     """
     recipe = CutMix(
-        alpha, uniform_sampling=uniform_sampling, p=p, length=length, bbox=bbox, spatial_dims=_tuple(spatial_dims)
+        alpha,
+        uniform_sampling=uniform_sampling,
+        p=p,
+        length=length,
+        bbox=bbox,
+        pairing=pairing,
+        spatial_dims=_tuple(spatial_dims),
     )
     plan = _draw(recipe, input, target, indices, generator)
     mixed = paste(input, plan, out=out, spatial_dims=recipe.axes(input.shape))
@@ -97,6 +106,7 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     indices: Tensor | None = None,
     *,
     p: float = 1.0,
+    pairing: Pairing = "ring",
     out: Images | None = None,
     spatial_dims: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
@@ -113,6 +123,7 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         alpha: ``mixing`` is the smaller of lambda and 1 - lambda, lambda ~ Beta(alpha, alpha).
         indices: (batch,), each sample's partner, instead of drawing them.
         p: the chance that the batch is mixed at all; if not, ``mixing`` is 0.
+        pairing: "ring", one random cycle, where nobody is its own partner, or "shuffle", Composer's permutation.
         out: where the mixed samples go; ``out=input`` is in place. Else always new memory.
         spatial_dims: the axes of a sample's size; has no effect on the result.
         generator: a CPU generator to draw from; else torch's default one.
@@ -121,7 +132,7 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         TypeError: when an argument is of the wrong type, or the samples are integers.
         ValueError: when an argument is out of its range or does not fit the others.
     """
-    recipe = MixUp(alpha, p=p, mixing=mixing, spatial_dims=_tuple(spatial_dims))
+    recipe = MixUp(alpha, p=p, mixing=mixing, pairing=pairing, spatial_dims=_tuple(spatial_dims))
     plan = _draw(recipe, input, target, indices, generator)
     mixed = paste(input, plan, out=out, spatial_dims=recipe.axes(input.shape))
     return MixedUp(mixed, partners_of(target, plan), float(plan.opacity[0]) if plan.boxes.any() else 0.0)

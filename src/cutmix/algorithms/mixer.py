@@ -58,8 +58,13 @@ class Mixer(Algorithm):
             generator: a CPU generator; else torch's default one. It is advanced, never seeded.
 
         Raises:
-            ValueError: when the shape needs ``spatial_dims``.
+            ValueError: when the shape needs ``spatial_dims``, or the generator lives on another device.
         """
+        if generator is not None and generator.device.type != "cpu":
+            raise ValueError(
+                f"generator must live on the CPU, where plans are drawn, got one on {generator.device}: "
+                "pass torch.Generator().manual_seed(...)"
+            )
         size = tuple(shape[axis] for axis in self.axes(shape))
         partners = draw_partners(shape[0], self.pairing, generator)
         mixes = shape[0] > 1 and (self.p == 1.0 or draw_uniform(generator) < self.p)
