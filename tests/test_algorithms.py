@@ -4,11 +4,15 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from cutmix.algorithms import CutMix, MixUp
 from cutmix.keys import generator_for
+from cutmix.losses import mixed
 from cutmix.targets import MixedTarget
+from cutmix.trainer import Trainer
 from strategies import numbered
 
 IMAGES, LABELS = numbered(4, 3, 6, 9), torch.arange(4)
@@ -111,3 +115,42 @@ def test_shuffled_pairs_may_pair_with_themselves():
 
     assert any((target.own == target.partner).any() for target in targets)
     assert all(sorted(target.partner.tolist()) == [0, 1, 2] for target in targets)
+
+
+def trainer_with(*algorithms, **settings):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(162, 4))
+    batches = [(IMAGES.float(), LABELS)] * 2
+    return Trainer(model, batches, algorithms=list(algorithms), progress_bar=False, seed=1, **settings)
+
+
+def test_in_the_trainer_the_loss_takes_mixed_targets_and_is_wrapped_once():
+    trainer = trainer_with(CutMix(interpolate_loss=True))
+    trainer.fit()
+    wrapped = trainer.state.loss_fn
+    trainer.fit(duration="1ep")
+
+    assert wrapped == mixed(F.cross_entropy, interpolate=True)
+    assert trainer.state.loss_fn is wrapped
+
+
+def test_interpolated_and_on_rows_the_trainer_comes_to_the_same_loss():
+    losses = []
+    for interpolate in (True, False):
+        torch.manual_seed(0)
+        trainer = trainer_with(CutMix(interpolate_loss=interpolate), loss_fn=nn.CrossEntropyLoss())
+        trainer.fit()
+        losses.append(trainer.state.train_metrics["train/loss"])
+
+    torch.testing.assert_close(*losses)
+
+
+def test_a_mixer_s_keys_go_before_the_trainer_s():
+    batches = [{"x": IMAGES.float(), "y": LABELS, "other": IMAGES.float()}]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(162, 4))
+    trainer = Trainer(
+        model, batches, algorithms=CutMix(input_key="other"), input_key="x", target_key="y", progress_bar=False
+    )
+    trainer.fit()
+
+    assert torch.equal(trainer.state.batch["x"], IMAGES.float())
+    assert not torch.equal(trainer.state.batch["other"], IMAGES.float())
