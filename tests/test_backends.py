@@ -117,3 +117,14 @@ def test_an_unknown_backend_is_refused_with_the_choices():
 
     with pytest.raises(ValueError, match=r"backend must be one of .*'reference'.*'numpy'"):
         mix_images(torch.zeros(1, 1, 3), plan, backend="numpy")
+
+
+@pytest.mark.parametrize("backend", ["reference", *OTHERS])
+def test_a_full_opacity_copies_also_beside_samples_that_are_blended(backend):
+    opacity = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    plan = Plan(torch.tensor([1, 0]), clip([0], [2], (2,)).repeat(2, 1, 1), opacity, (2,))
+    images = torch.tensor([[[torch.inf, 1.0]], [[2.0, 3.0]]])
+
+    mixed = mix_images(images, plan, backend=backend)
+    assert mixed[0, 0].tolist() == [2.0, 3.0]
+    assert mixed[1, 0].tolist() == [torch.inf, 2.0]

@@ -89,6 +89,19 @@ def test_one_share_for_the_whole_batch_takes_a_short_way_to_the_same_mean(settin
     assert_same(short, loss_and_gradient(lambda out: one.interpolate(two_calls, out), logits))
 
 
+def test_the_mean_is_over_the_labels_that_count_for_their_share():
+    own, partner = torch.tensor([-100, 1, 2]), torch.tensor([1, 1, 0])
+    one, each = (
+        MixedTarget(own, partner, share)
+        for share in (torch.tensor([0.25]).double().expand(3), torch.tensor([0.25] * 3).double())
+    )
+    logits = logits_for(one)
+
+    counted = 0.25 * 2 + 0.75 * 3
+    assert_same([F.cross_entropy(logits, one)], [F.cross_entropy(logits, one, reduction="sum") / counted])
+    assert_same([F.cross_entropy(logits, one)], [F.cross_entropy(logits, each)])
+
+
 @given(mixed_ids(least=-1), smoothings)
 def test_ignored_labels_count_for_nothing(target, smoothing):
     logits = logits_for(target)
