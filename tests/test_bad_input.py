@@ -1,5 +1,8 @@
 """Every refusal names the argument, the value, the rule and the remedy, and touches nothing."""
 
+from unittest.mock import Mock
+
+import numpy as np
 import pytest
 import torch
 
@@ -39,6 +42,10 @@ LABELS = torch.arange(4)
         ({"indices": torch.tensor([0, 1, 2, 4])}, ValueError, r"indices must be 4 whole numbers"),
         ({"indices": torch.tensor([0, 1, 2, -1])}, ValueError, r"indices must be 4 whole numbers"),
         ({"indices": torch.rand(4)}, ValueError, r"indices must be 4 whole numbers"),
+        ({"indices": [1, 0, 3, 2]}, TypeError, r"indices must be a torch\.Tensor, got list"),
+        ({"spatial_dims": 2}, TypeError, r"spatial_dims must be a tuple of axes, got 2"),
+        ({"uniform_sampling": "no"}, TypeError, r"uniform_sampling must be True or False, got 'no'"),
+        ({"generator": 3}, TypeError, r"generator must be a torch\.Generator, got 3"),
         ({"spatial_dims": (0, 1)}, ValueError, r"spatial_dims must name different axes .* not its first, the batch"),
         ({"spatial_dims": (2, 2)}, ValueError, r"spatial_dims must name different axes"),
         ({"spatial_dims": (2, 4)}, ValueError, r"spatial_dims must name different axes"),
@@ -72,6 +79,29 @@ def test_a_setting_out_of_its_rule_is_refused(settings, error, words):
 def test_data_that_do_not_fit_are_refused(images, labels, error, words):
     with pytest.raises(error, match=words):
         cf.cutmix_batch(images, labels)
+
+
+@pytest.mark.parametrize("settings", [{"interpolate_loss": "no"}, {"spatial_dims": 2}, {"spatial_dims": (2.0, 3.0)}])
+@pytest.mark.parametrize("recipe", [CutMix, MixUp])
+def test_a_recipe_of_the_wrong_types_is_refused_when_it_is_made(recipe, settings):
+    with pytest.raises(TypeError, match=r"interpolate_loss must be True or False|spatial_dims must be a tuple of axes"):
+        recipe(**settings)
+
+
+def test_numpys_numbers_are_numbers():
+    assert CutMix(alpha=np.float32(1.0), p=np.float64(0.5), bbox=(np.int64(0), 0, 1, 1)).draw(IMAGES.shape).batch == 4
+
+
+def test_a_batch_that_is_mixed_already_is_refused():
+    images, target = CutMix()(IMAGES, LABELS)
+
+    with pytest.raises(ValueError, match=r"the batch has met two mixers, perhaps one in the loader's collate_fn"):
+        CutMix()(images, target)
+
+
+def test_samples_without_an_axis_of_their_own_are_refused():
+    with pytest.raises(ValueError, match=r"samples must have an axis behind the batch, got shape \(4,\)"):
+        cf.mixup_batch(torch.zeros(4), LABELS)
 
 
 def test_narrow_channels_first_pictures_are_no_mistake():
@@ -157,8 +187,7 @@ def test_a_mixing_outside_its_range_is_refused():
 
 
 def test_a_generator_of_another_device_is_refused():
-    class OnAnotherDevice:
-        device = torch.device("cuda")
+    elsewhere = Mock(spec=torch.Generator, device=torch.device("cuda"))
 
     with pytest.raises(ValueError, match=r"generator must live on the CPU, .* got one on cuda: pass torch\.Generator"):
-        CutMix().draw(IMAGES.shape, generator=OnAnotherDevice())
+        CutMix().draw(IMAGES.shape, generator=elsewhere)

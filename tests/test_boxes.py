@@ -3,7 +3,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutmix.boxes import clip, empty, even, side_for_share, start_around_a_pixel, start_for_equal_pixels, volume, whole
+from cutmix.boxes import (
+    clip,
+    empty,
+    even,
+    side_for_length,
+    side_for_share,
+    start_around_a_pixel,
+    start_for_equal_pixels,
+    volume,
+    whole,
+)
 from strategies import sides, sizes
 
 shares = st.floats(0.0, 1.0)
@@ -48,6 +58,13 @@ def test_in_the_plane_a_side_is_the_authors_to_the_bit(share, size):
 @given(st.integers(0, 40))
 def test_an_odd_side_loses_a_pixel_and_an_even_one_stays(side):
     assert even(side) == 2 * (side // 2)
+
+
+@given(st.integers(1, 512), st.data())
+def test_k_pixels_of_n_are_the_length_k_of_n(size, data):
+    pixels = data.draw(st.integers(1, size))
+
+    assert side_for_length(pixels / size, size) == pixels
 
 
 EVENLY = [(step + 0.5) / 720 for step in range(720)]

@@ -1,3 +1,6 @@
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -5,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from cutmix.losses import Mixed, cross_entropy, mixed
+from cutmix.losses import Mixed, cross_entropy, is_cross_entropy, mixed
 from cutmix.targets import MixedTarget
 
 CLASSES = 5
@@ -180,6 +183,67 @@ def test_a_loss_that_takes_indices_only_says_what_to_set():
         [interpolated],
         [0.3 * F.multi_margin_loss(outputs, target.own) + 0.7 * F.multi_margin_loss(outputs, target.partner)],
     )
+
+
+def through_a_lambda(**settings):
+    return lambda outputs, target: F.cross_entropy(outputs, target, **settings)
+
+
+class Scaled(nn.CrossEntropyLoss):
+    """A loss of one's own on top of torch's."""
+
+    def forward(self, outputs, target):
+        return 2 * super().forward(outputs, target) / 2
+
+
+@pytest.mark.parametrize("make", [through_a_lambda, lambda **settings: partial(F.cross_entropy, **settings), Scaled])
+@pytest.mark.parametrize("settings", [{"weight": torch.rand(CLASSES).double()}, {"ignore_index": 2}])
+def test_whatever_comes_to_cross_entropy_in_the_end_is_cross_entropy(make, settings):
+    own = torch.tensor([0, 2, 4, 1])
+    target = MixedTarget(own, own.roll(1), torch.tensor([0.3], dtype=torch.float64).expand(4))
+    logits = torch.randn(4, CLASSES, dtype=torch.float64)
+
+    assert_same([mixed(make(**settings))(logits, target)], [F.cross_entropy(logits, target, **settings)])
+
+
+def test_a_loss_that_reads_the_outputs_works_mixed_too():
+    target = MixedTarget(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.full((2,), 0.3, dtype=torch.float64))
+    outputs = SimpleNamespace(logits=torch.randn(2, CLASSES))
+
+    loss = mixed(lambda out, labels: F.cross_entropy(out.logits, labels))(outputs, target)
+    assert torch.equal(loss, F.cross_entropy(outputs.logits, target))
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        lambda outputs, target: (outputs - target.float()).abs().mean(),
+        lambda outputs, target: (outputs - target).abs().mean(),
+    ],
+)
+def test_a_loss_of_ones_own_gets_the_blended_rows(loss_fn):
+    target = MixedTarget(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.full((2,), 0.3, dtype=torch.float64))
+    outputs = torch.randn(2, CLASSES)
+
+    assert torch.equal(mixed(loss_fn)(outputs, target), loss_fn(outputs, target.dense(CLASSES)))
+
+
+@pytest.mark.parametrize("share", [torch.ones(2).double(), torch.ones(1).double().expand(2)])
+def test_a_partner_that_weighs_nothing_may_be_impossible(share):
+    logits = torch.tensor([[0.0, 1.0, -torch.inf], [2.0, 0.0, -torch.inf]], dtype=torch.float64)
+    own, partner = torch.tensor([0, 1]), torch.tensor([2, 2])
+    target = MixedTarget(own, partner, share)
+
+    assert_same([F.cross_entropy(logits, target)], [F.cross_entropy(logits, own)])
+    assert_same([target.interpolate(F.cross_entropy, logits)], [F.cross_entropy(logits, own)])
+
+
+@pytest.mark.parametrize(
+    "loss_fn", [F.cross_entropy, nn.CrossEntropyLoss(), partial(F.cross_entropy, weight=None), mixed(cross_entropy)]
+)
+def test_cross_entropy_is_known_in_all_its_forms(loss_fn):
+    assert is_cross_entropy(loss_fn)
+    assert not is_cross_entropy(F.mse_loss)
 
 
 def test_a_loss_is_wrapped_once():

@@ -56,6 +56,18 @@ def test_plans_are_equal_when_all_they_hold_is():
     assert one_box() != "a plan"
 
 
+@pytest.mark.parametrize("box", [[[0, 0], [99, 8]], [[3, 0], [1, 8]], [[-1, 0], [2, 8]]])
+def test_a_box_that_leaves_the_image_or_ends_before_it_starts_is_refused(box):
+    with pytest.raises(ValueError, match=r"boxes must start and stop inside the image of size \(4, 8\)"):
+        one_box(boxes=torch.tensor([box]))
+
+
+@pytest.mark.parametrize("opacity", [-0.1, 1.1, float("nan")])
+def test_an_opacity_outside_its_range_is_refused(opacity):
+    with pytest.raises(ValueError, match=r"opacity must lie in \[0, 1\]"):
+        one_box(opacity=torch.tensor([opacity], dtype=torch.float64))
+
+
 def test_a_plan_does_not_change():
     with pytest.raises(FrozenInstanceError):
         one_box().size = (1, 1)

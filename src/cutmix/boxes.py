@@ -19,6 +19,14 @@ def side_for_share(share: float, size: int, axes: int) -> int:
     return int(size * fraction)
 
 
+def side_for_length(length: float, size: int) -> int:
+    """Return the side, in whole pixels, that is the fraction ``length`` of ``size``.
+
+    Rounds down, but for what floats lose: ``k / size`` gives ``k``.
+    """
+    return int(size * length + 1e-9)
+
+
 def even(side: int) -> int:
     """Return the side that the authors' code cuts: half of it, rounded down, to either hand of the centre."""
     return side - side % 2

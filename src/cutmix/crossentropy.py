@@ -65,6 +65,8 @@ def _is_plainest(own: Labels, kept: Kept, options: Options) -> bool:
 def _mean_of_shared(logits: Logits, own: Labels, partner: Labels, kept: float, options: Options) -> Losses:
     """Return the mean where all samples share ``kept``: torch's own sums, and what counts in them."""
     weight = None if options.weight is None else options.weight.to(logits.dtype)
+    if kept == 1.0:
+        return F.cross_entropy(logits, own, weight, ignore_index=options.ignore_index)
     log_likelihoods = logits.log_softmax(1)
     losses, counts = zip(
         *(
@@ -83,7 +85,7 @@ def _of_rows(logits: Logits, rows: Rows, options: Options) -> Losses:
 
 def _of_ids(logits: Logits, ids: Pairs, shares: Shares, options: Options) -> Losses:
     """Return the loss against two labels a sample, each with its share of it."""
-    ignored = ids == options.ignore_index
+    ignored = (ids == options.ignore_index) | (shares == 0.0)
     ids, shares = ids.masked_fill(ignored, 0), shares.masked_fill(ignored, 0.0)
     counts = shares if options.weight is None else shares * options.weight.to(logits.dtype)[ids]
     log_likelihoods = logits.log_softmax(1)

@@ -68,6 +68,7 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
 
     Args:
         input: (batch, channels, height, width), any dtype and device. Never written to, unless it is also ``out``.
+            A batch of one is left as it is, whatever else is given.
         target: (batch, ...), targets of any kind.
         length: cut this fraction of each side, in (0, 1], instead of drawing it: 0.25 cuts a quarter of each side.
         alpha: lambda is drawn from Beta(alpha, alpha); unused where ``length`` or ``bbox`` is given.
@@ -147,6 +148,8 @@ def _draw(
 
 
 def _checked(indices: Tensor, batch: int) -> Tensor:
+    if not isinstance(indices, Tensor):
+        raise TypeError(f"indices must be a torch.Tensor, got {type(indices).__name__}: convert with torch.as_tensor")
     fits = tuple(indices.shape) == (batch,) and not (indices.is_floating_point() or indices.dtype is torch.bool)
     indices = indices.cpu()
     if not fits or not bool(((indices >= 0) & (indices < batch)).all()):
@@ -158,4 +161,4 @@ def _checked(indices: Tensor, batch: int) -> Tensor:
 
 
 def _tuple(spatial_dims: Sequence[int] | None) -> tuple[int, ...] | None:
-    return None if spatial_dims is None else tuple(spatial_dims)
+    return tuple(spatial_dims) if isinstance(spatial_dims, Sequence) else spatial_dims

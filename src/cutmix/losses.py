@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, final
 
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 
 from cutmix.crossentropy import Options, Reduction, mixed_cross_entropy
 from cutmix.shapes import Labels, Logits, Losses
-from cutmix.targets import MixedTarget
+from cutmix.targets import MixedTarget, MixedTargetError
 
 LossFn: TypeAlias = Callable[[Any, Any], Tensor]
 """``loss_fn(outputs, target)``."""
@@ -72,13 +73,15 @@ class Mixed:
             return self.loss_fn(outputs, target)
         if self.interpolate:
             return target.interpolate(self.loss_fn, outputs)
-        if _is_cross_entropy(self.loss_fn):
-            return self.loss_fn(outputs, target)
-        return self._on_dense_rows(outputs, target)
-
-    def _on_dense_rows(self, outputs: Tensor, target: MixedTarget) -> Losses:
-        rows = target.dense(None if target.own.is_floating_point() else outputs.shape[1])
         try:
+            # Whatever comes to torch's cross entropy in the end takes the mixed target, weights and all.
+            return self.loss_fn(outputs, target)
+        except (MixedTargetError, AttributeError, TypeError):
+            return self._on_dense_rows(outputs, target)
+
+    def _on_dense_rows(self, outputs: Any, target: MixedTarget) -> Losses:  # noqa: ANN401
+        try:
+            rows = target.dense(None if target.own.is_floating_point() else outputs.shape[1])
             return self.loss_fn(outputs, rows)
         except Exception as error:
             error.add_note(
@@ -88,5 +91,8 @@ class Mixed:
             raise
 
 
-def _is_cross_entropy(loss_fn: LossFn) -> bool:
-    return loss_fn in (F.cross_entropy, cross_entropy) or type(loss_fn) is nn.CrossEntropyLoss
+def is_cross_entropy(loss_fn: LossFn) -> bool:
+    """Tell whether a loss is torch's cross entropy, with settings or without, so that its targets are classes."""
+    while isinstance(loss_fn, Mixed | partial):
+        loss_fn = loss_fn.loss_fn if isinstance(loss_fn, Mixed) else loss_fn.func
+    return loss_fn in (F.cross_entropy, cross_entropy) or isinstance(loss_fn, nn.CrossEntropyLoss)

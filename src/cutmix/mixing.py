@@ -124,6 +124,11 @@ def check_targets(targets: Labels, images: Images) -> None:
         TypeError: when one of the two is no tensor.
         ValueError: when their numbers differ, or there are none.
     """
+    if isinstance(targets, MixedTarget):
+        raise ValueError(  # noqa: TRY004 - the type is right, once
+            "targets must not be mixed yet, got a MixedTarget: the batch has met two mixers, perhaps one in the "
+            "loader's collate_fn; take one of them away"
+        )
     for name, value in (("images", images), ("targets", targets)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}: convert with torch.as_tensor")

@@ -26,12 +26,28 @@ class Plan:
         boxes: (1, 2, axes) for the whole batch or (batch, 2, axes), int64: starts, then stops (exclusive), in pixels.
         opacity: (1,) or (batch,) float64 in [0, 1].
         size: the image's side along each axis (height before width), in pixels.
+
+    All tensors live on the host.
+
+    Raises:
+        ValueError: when a box leaves the image, or an opacity [0, 1].
     """
 
     partners: Partners
     boxes: Boxes
     opacity: Opacity
     size: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        edges = self.boxes.numpy()
+        starts, stops = edges[:, 0], edges[:, 1]
+        if edges.min() < 0 or (starts > stops).any() or (stops > self.size).any():
+            raise ValueError(
+                f"boxes must start and stop inside the image of size {self.size}, starts before stops, "
+                f"got {self.boxes.tolist()}: cut them off with cutmix.boxes.clip"
+            )
+        if self.opacity is not OPAQUE and not ((self.opacity >= 0.0) & (self.opacity <= 1.0)).all():
+            raise ValueError(f"opacity must lie in [0, 1], got {self.opacity.tolist()}: 1 shows the partner alone")
 
     @property
     def batch(self) -> int:

@@ -11,13 +11,18 @@ from cutmix.crossentropy import Options, Reduction, mixed_cross_entropy
 from cutmix.shapes import Ids, Kept, Labels, Logits, Losses, Rows
 
 
+class MixedTargetError(ValueError):
+    """A mixed target met a torch function that takes tensors only."""
+
+
 class MixedTarget(NamedTuple):
     """The labels of a mixed batch: ``kept`` of each sample's own, the rest of its partner's.
 
     It stands where the labels stood: ``F.cross_entropy(outputs, target)`` and ``nn.CrossEntropyLoss()`` take it as it
     is; for any other loss use ``cutmix.losses.mixed(loss_fn)``, ``target.dense(num_classes)`` or
     ``target.interpolate(loss_fn, outputs)``. Every other torch function raises a ValueError that says so: a comparison
-    such as ``outputs.argmax(1) == target`` would be wrong in silence.
+    such as ``outputs.argmax(1) == target`` would be wrong in silence. It is a tuple: ``len(target)`` is 3, and
+    ``len(target.kept)`` the number of samples.
 
     Attributes:
         own: class indices (batch,) of any integer dtype, or float rows (batch, classes).
@@ -51,14 +56,15 @@ class MixedTarget(NamedTuple):
         Raises:
             ValueError: when ``kept`` differs between samples and the loss has no value for each of them.
         """
-        own, partner = loss_fn(outputs, self.own), loss_fn(outputs, self.partner)
-        kept = self._weight_of(own)
-        return kept * own + (1.0 - kept) * partner
+        own, share = loss_fn(outputs, self.own), float(self.kept[0])
+        shared = bool((self.kept == share).all())
+        if shared and share == 1.0:
+            return own
+        kept = share if shared else self._a_sample_of(own)
+        return kept * own + (1.0 - kept) * loss_fn(outputs, self.partner)
 
-    def _weight_of(self, loss: Losses) -> Tensor | float:
-        share = float(self.kept[0])
-        if (self.kept == share).all():
-            return share
+    def _a_sample_of(self, loss: Losses) -> Tensor:
+        """Lay ``kept`` out so that it meets the loss of its sample."""
         if loss.ndim == 0 or len(loss) != len(self.kept):
             raise ValueError(
                 f"loss_fn must return one value a sample where kept differs between samples, got shape "
@@ -83,7 +89,7 @@ class MixedTarget(NamedTuple):
         if function is F.cross_entropy:
             return _cross_entropy(*args, **(kwargs or {}))
         # Not TypeError: Python would turn that into a silent False in ``outputs == target``.
-        raise ValueError(
+        raise MixedTargetError(
             f"a MixedTarget is no tensor, got it in torch's {getattr(function, '__name__', function)}: use "
             "cutmix.losses.mixed(loss_fn), target.dense(num_classes) or target.interpolate(loss_fn, outputs), "
             "and cutmix.metrics.accuracy(outputs, target) for the accuracy"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from numbers import Integral
 from typing import final
 
 import torch
@@ -84,7 +85,7 @@ class CutMix(Mixer):
     def _draw_sides(self, size: tuple[int, ...], generator: torch.Generator | None) -> tuple[list[int], list[float]]:
         """Return the sides of the box, and one chance for its place along each axis."""
         if self.length is not None:
-            return [int(self.length * side) for side in size], draw_uniforms(len(size), generator)
+            return [boxes.side_for_length(self.length, side) for side in size], draw_uniforms(len(size), generator)
         if self.alpha == 0:
             return [0] * len(size), [0.0] * len(size)
         kept, chances = draw_beta_and_uniforms(self.alpha, len(size), generator)
@@ -96,7 +97,7 @@ def _fixed(bbox: tuple[int, ...], size: tuple[int, ...]) -> Boxes:
     starts, stops = bbox[: len(size)], bbox[len(size) :]
     inside = (
         len(bbox) == 2 * len(size)
-        and all(isinstance(edge, int) for edge in bbox)
+        and all(isinstance(edge, Integral) for edge in bbox)
         and all(0 <= start <= stop <= side for start, stop, side in zip(starts, stops, size, strict=True))
     )
     if not inside:
@@ -104,4 +105,4 @@ def _fixed(bbox: tuple[int, ...], size: tuple[int, ...]) -> Boxes:
             f"bbox must be whole numbers, all starts then all stops, inside the image of size {size}, got {bbox}: "
             "for images (top, left, bottom, right) with 0 <= top <= bottom <= height and 0 <= left <= right <= width"
         )
-    return boxes.clip(starts, stops, size)
+    return boxes.clip([int(start) for start in starts], [int(stop) for stop in stops], size)

@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, final, get_args, overload
 
 import torch
@@ -19,7 +20,7 @@ from cutmix.core.state import State
 from cutmix.draws import SMALLEST_ALPHA, Pairing, draw_partners, draw_uniform
 from cutmix.keys import generator_for
 from cutmix.losses import Mixed, mixed
-from cutmix.mixing import mix
+from cutmix.mixing import check_targets, mix
 from cutmix.plans import OPAQUE, Plan
 from cutmix.shapes import Boxes, Images, Labels
 from cutmix.targets import MixedTarget
@@ -60,6 +61,8 @@ class Mixer(Algorithm):
         Raises:
             ValueError: when the shape needs ``spatial_dims``, or the generator lives on another device.
         """
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator must be a torch.Generator, got {generator!r}: pass one, or leave it out")
         if generator is not None and generator.device.type != "cpu":
             raise ValueError(
                 f"generator must live on the CPU, where plans are drawn, got one on {generator.device}: "
@@ -125,6 +128,7 @@ class Mixer(Algorithm):
     def _mix_batch(self, state: State) -> None:
         input_key, target_key = self._keys(state.input_key, state.target_key)
         images, targets = state.batch_get_item(input_key), state.batch_get_item(target_key)
+        check_targets(targets, images)
         generator = generator_for(state.seed, state.timestamp.batch, state.rank)
         images, targets = self._mixed(images, targets, generator, out=state.writable(images))
         state.batch_set_item(input_key, images)
@@ -133,8 +137,7 @@ class Mixer(Algorithm):
     def _mixed(
         self, images: Images, targets: Labels, generator: torch.Generator | None, out: Images | None = None
     ) -> tuple[Images, MixedTarget | Tensor]:
-        if not isinstance(images, Tensor):
-            raise TypeError(f"images must be a torch.Tensor, got {type(images).__name__}: is input_key right?")
+        check_targets(targets, images)
         plan = self.draw(images.shape, generator=generator)
         return mix(images, targets, plan, out=out, spatial_dims=self.axes(images.shape))
 
@@ -151,6 +154,11 @@ class Mixer(Algorithm):
                 f"alpha must be 0 (mixes nothing) or finite and at least {SMALLEST_ALPHA}, got {self.alpha}: "
                 "for fewer mixed batches use p"
             )
+        for name in ("interpolate_loss", "uniform_sampling"):
+            if not isinstance(getattr(self, name, False), bool):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.spatial_dims is not None and not _are_whole(self.spatial_dims):
+            raise TypeError(f"spatial_dims must be a tuple of axes, got {self.spatial_dims!r}: for example (2, 3)")
         check_number("p", self.p, 0.0, 1.0, "it is the share of batches that are mixed")
         if self.pairing not in get_args(Pairing):
             raise ValueError(f"pairing must be one of {get_args(Pairing)}, got {self.pairing!r}")
@@ -176,10 +184,14 @@ def check_number(name: str, value: float, low: float, high: float, meaning: str)
         TypeError: when it is no number.
         ValueError: when it lies outside, or is nan.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}: {meaning}")
     if not low <= value <= high:
         raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value}: {meaning}")
+
+
+def _are_whole(values: object) -> bool:
+    return isinstance(values, Sequence) and all(isinstance(value, Integral) for value in values)
 
 
 def _check_alone(state: State) -> None:

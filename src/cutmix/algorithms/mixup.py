@@ -57,6 +57,8 @@ class MixUp(Mixer):
         """Return the axes of the box, which is the whole sample: ``spatial_dims``, else all behind the channels."""
         if self.spatial_dims is not None:
             return checked_axes(shape, self.spatial_dims)
+        if len(shape) < 2:  # noqa: PLR2004 - the batch, and something to blend
+            raise ValueError(f"samples must have an axis behind the batch, got shape {tuple(shape)}: add one")
         return tuple(range(min(2, len(shape) - 1), len(shape)))
 
     def draw_region(self, size: tuple[int, ...], generator: torch.Generator | None) -> tuple[Boxes, float]:
