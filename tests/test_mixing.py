@@ -77,6 +77,15 @@ def test_replaying_a_plan_gives_the_same_bytes(seed):
     assert torch.equal(mix(images, torch.arange(3), plan)[0], mix(images, torch.arange(3), plan)[0])
 
 
+def test_where_the_targets_are_refused_nothing_is_written():
+    images = numbered(3, 1, 4, 6)
+    before = images.clone()
+
+    with pytest.raises(TypeError, match=r"targets must be integer or floating point"):
+        mix(images, torch.zeros(3, dtype=torch.bool), half(), out=images)
+    assert torch.equal(images, before)
+
+
 def test_an_in_memory_data_set_is_not_corrupted():
     pictures, labels = numbered(8, 3, 5, 7), torch.arange(8)
     before = pictures.clone()

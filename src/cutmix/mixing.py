@@ -39,7 +39,9 @@ def mix(
         ValueError: when a shape, ``out`` or ``spatial_dims`` does not fit.
     """
     check_targets(targets, images)
-    return paste(images, plan, out=out, spatial_dims=spatial_dims), mix_targets(targets, plan)
+    axes = _checked_axes_of(images, plan, out, spatial_dims, "images")
+    mixed_targets = mix_targets(targets, plan)  # first, so that nothing is written where the targets are refused
+    return _pasted(images, plan, out, axes), mixed_targets
 
 
 def paste(
@@ -51,16 +53,31 @@ def paste(
     name: str = "images",
 ) -> Images:
     """Apply ``plan`` to a batch of images, masks or maps; ``name`` is what errors call them."""
-    last = tuple(range(images.ndim - len(plan.size), images.ndim))
-    axes = last if spatial_dims is None else checked_axes(images.shape, spatial_dims)
+    return _pasted(images, plan, out, _checked_axes_of(images, plan, out, spatial_dims, name))
+
+
+def _checked_axes_of(
+    images: Images, plan: Plan, out: Images | None, spatial_dims: Sequence[int] | None, name: str
+) -> tuple[int, ...]:
+    """Check that all fits together, and return the axes that the plan cuts."""
+    axes = _last_axes(images, plan) if spatial_dims is None else checked_axes(images.shape, spatial_dims)
     _check_fit(images, plan, axes, name)
     if out is not None:
         _check_out(images, out)
+    return axes
+
+
+def _pasted(images: Images, plan: Plan, out: Images | None, axes: tuple[int, ...]) -> Images:
+    last = _last_axes(images, plan)
     if axes == last:
         return mix_images(images, plan, out=out)
     mixed = torch.empty_like(images) if out is None else out
     mix_images(images.movedim(axes, last), plan, out=mixed.movedim(axes, last))
     return mixed
+
+
+def _last_axes(images: Images, plan: Plan) -> tuple[int, ...]:
+    return tuple(range(images.ndim - len(plan.size), images.ndim))
 
 
 def mix_targets(targets: Labels, plan: Plan) -> MixedTarget | Tensor:

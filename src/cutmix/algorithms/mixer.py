@@ -128,17 +128,21 @@ class Mixer(Algorithm):
     def _mix_batch(self, state: State) -> None:
         input_key, target_key = self._keys(state.input_key, state.target_key)
         images, targets = state.batch_get_item(input_key), state.batch_get_item(target_key)
-        check_targets(targets, images)
         generator = generator_for(state.seed, state.timestamp.batch, state.rank)
-        images, targets = self._mixed(images, targets, generator, out=state.writable(images))
+        images, targets = self._mixed(images, targets, generator, memory=state.writable)
         state.batch_set_item(input_key, images)
         state.batch_set_item(target_key, targets)
 
     def _mixed(
-        self, images: Images, targets: Labels, generator: torch.Generator | None, out: Images | None = None
+        self,
+        images: Images,
+        targets: Labels,
+        generator: torch.Generator | None,
+        memory: Callable[[Images], Images] | None = None,
     ) -> tuple[Images, MixedTarget | Tensor]:
         check_targets(targets, images)
         plan = self.draw(images.shape, generator=generator)
+        out = None if memory is None else memory(images)
         return mix(images, targets, plan, out=out, spatial_dims=self.axes(images.shape))
 
     def _keys(self, input_key: Key, target_key: Key) -> tuple[Key, Key]:
