@@ -167,6 +167,13 @@ def test_a_plan_for_another_batch_is_refused():
         mix(torch.zeros(3, 3, 8, 12), LABELS[:3], plan)
 
 
+def test_images_without_an_axis_for_the_batch_are_refused():
+    plan = CutMix(spatial_dims=(2, 3)).draw((4, 3, 4, 8))
+
+    with pytest.raises(ValueError, match=r"spatial_dims must name different axes of shape \(4, 8\), not its first"):
+        mix(torch.zeros(4, 8), LABELS, plan)
+
+
 @pytest.mark.parametrize("batch", [(IMAGES,), (), (IMAGES, LABELS, LABELS)])
 def test_a_mixer_needs_images_and_targets(batch):
     with pytest.raises(TypeError, match=r"call mix\(images, targets\) or mix\(batch\)"):

@@ -60,7 +60,7 @@ def _checked_axes_of(
     images: Images, plan: Plan, out: Images | None, spatial_dims: Sequence[int] | None, name: str
 ) -> tuple[int, ...]:
     """Check that all fits together, and return the axes that the plan cuts."""
-    axes = _last_axes(images, plan) if spatial_dims is None else checked_axes(images.shape, spatial_dims)
+    axes = checked_axes(images.shape, _last_axes(images, plan) if spatial_dims is None else spatial_dims)
     _check_fit(images, plan, axes, name)
     if out is not None:
         _check_out(images, out)
