@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from cutmix.algorithms.cutmix import CutMix
 from cutmix.algorithms.mixup import MixUp
+from cutmix.algorithms.oneof import OneOf
 from cutmix.mixing import mix
 from cutmix.plans import Plan
 from cutmix.targets import MixedTarget
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from cutmix.trainer import Trainer
 
 __version__ = "0.1.0"
-__all__ = ["CutMix", "MixUp", "MixedTarget", "Plan", "Trainer", "mix"]
+__all__ = ["CutMix", "MixUp", "MixedTarget", "OneOf", "Plan", "Trainer", "mix"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,5 +1,8 @@
 """Every random choice of this library: drawn on the host, from the generator that is handed in, else torch's own."""
 
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -57,3 +60,27 @@ def draw_uniform(generator: torch.Generator | None = None) -> float:
 def draw_uniforms(count: int, generator: torch.Generator | None = None) -> list[float]:
     """Draw ``count`` numbers from the uniform distribution over [0, 1)."""
     return torch.rand(count, dtype=torch.float64, generator=generator).tolist()
+
+
+def draw_choice(weights: Sequence[float], generator: torch.Generator | None = None) -> int:
+    """Draw a position in ``weights``, each as often as its share of their sum."""
+    bounds = list(accumulate(weights))
+    return bisect_right(bounds, bounds[-1] * draw_uniform(generator))
+
+
+def check_generator(generator: object) -> None:
+    """Check that one can draw on the host from ``generator``.
+
+    Raises:
+        TypeError: when it is no generator.
+        ValueError: when it lives on another device.
+    """
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {generator!r}: pass one, or leave it out")
+    if generator.device.type != "cpu":
+        raise ValueError(
+            f"generator must live on the CPU, where plans are drawn, got one on {generator.device}: "
+            "pass torch.Generator().manual_seed(...)"
+        )

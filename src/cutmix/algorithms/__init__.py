@@ -2,5 +2,6 @@
 
 from cutmix.algorithms.cutmix import CutMix
 from cutmix.algorithms.mixup import MixUp
+from cutmix.algorithms.oneof import OneOf
 
-__all__ = ["CutMix", "MixUp"]
+__all__ = ["CutMix", "MixUp", "OneOf"]

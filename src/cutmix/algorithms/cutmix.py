@@ -8,7 +8,7 @@ from typing import final
 import torch
 
 from cutmix import boxes
-from cutmix.algorithms.mixer import Mixer, check_number
+from cutmix.algorithms.recipe import Recipe, check_number
 from cutmix.core.batch import Key
 from cutmix.draws import Pairing, draw_beta_and_uniforms, draw_uniforms
 from cutmix.mixing import picture_axes
@@ -19,7 +19,7 @@ SHARE_OF_SIDE = "it is a share of the image side, for k pixels of n pass k / n"
 
 @final
 @dataclass(frozen=True, slots=True)
-class CutMix(Mixer):
+class CutMix(Recipe):
     """Fill a box of each image with the same region of another image of the batch (Yun et al. 2019).
 
     The paper's rule: lambda ~ Beta(alpha, alpha); box sides ``int(side * sqrt(1 - lambda))``, of which an odd one loses

@@ -7,7 +7,7 @@ from typing import final
 import torch
 
 from cutmix import boxes
-from cutmix.algorithms.mixer import Mixer, check_number
+from cutmix.algorithms.recipe import Recipe, check_number
 from cutmix.core.batch import Key
 from cutmix.draws import Pairing, draw_beta
 from cutmix.mixing import checked_axes
@@ -16,7 +16,7 @@ from cutmix.shapes import Boxes
 
 @final
 @dataclass(frozen=True, slots=True)
-class MixUp(Mixer):
+class MixUp(Recipe):
     """Blend each sample with another of the batch, ``(1 - mixing) * own + mixing * partner`` (Zhang et al. 2018).
 
     ``mixing`` is the smaller of lambda and 1 - lambda, lambda ~ Beta(alpha, alpha), so that the own sample is the main
