@@ -161,7 +161,7 @@ def test_class_sets_that_differ_are_refused_by_name(tmp_path):
     class_folders(tmp_path / "a", classes=("blue", "green"))
     class_folders(tmp_path / "b", classes=("blue", "red"))
 
-    with pytest.raises(ValueError, match=r"same classes: only .*a has green; only .*b has red"):
+    with pytest.raises(ValueError, match=r"same classes: only .*a has green; only .*b has red; rename"):
         load(str(tmp_path / "a"), str(tmp_path / "b"))
 
 
@@ -172,3 +172,17 @@ def test_classes_in_another_order_get_the_training_data_s_numbers(parquet):
 
     assert splits.test.classes == splits.train.classes == tuple(COLOURS)
     assert colours_of(splits.test) == COLOURS
+
+
+def test_a_single_class_to_test_on_is_refused_by_what_differs(tmp_path):
+    class_folders(tmp_path / "a", classes=("blue", "green"))
+    class_folders(tmp_path / "b", classes=("blue",))
+
+    with pytest.raises(ValueError, match=r"same classes: only .*a has green"):
+        load(str(tmp_path / "a"), str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("other", ["nowhere", "openmoji"])
+def test_data_to_test_on_that_is_not_there_is_refused_by_the_argument_s_name(tmp_path, other):
+    with pytest.raises(ValueError, match=f"^eval_data must be .*parquet files or hf:owner/name, got '{other}'"):
+        load(str(class_folders(tmp_path)), other)

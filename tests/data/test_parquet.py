@@ -1,5 +1,7 @@
 """Parquet files and the hub."""
 
+import logging
+
 import datasets
 import pytest
 
@@ -184,3 +186,85 @@ def test_what_goes_wrong_on_the_hub_becomes_one_line(monkeypatch):
         ValueError, match=r"^data 'hf:owner/name' could not be loaded from the hub \(no network\); check name"
     ):
         load("hf:owner/name")
+
+
+@pytest.mark.parametrize("pattern", ["", "*.parquet"])
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("cifar10-20k-train", "cifar10-20k-test"), ("pictures_TRAIN2", "pictures_Valid2"), ("train/0", "validation/0")],
+)
+def test_a_split_is_a_word_in_the_name_of_a_file_or_of_its_folder(parquet, tmp_path, train, test, pattern):
+    for name, count in ((train, 6), (test, 3)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        parquet(f"{name}.parquet", rows(count))
+
+    splits = load(str(tmp_path / pattern.replace("*", "*/*" if "/" in train else "*")))
+
+    assert (len(splits.train), len(splits.test)) == (18, 9)
+    assert "No split was found" not in notes_of(splits)
+
+
+def test_a_word_that_only_holds_a_split_s_name_names_no_split(parquet, tmp_path):
+    parquet("trains.parquet", rows(5))
+    parquet("contest.parquet", rows(5))
+
+    assert (len(load(str(tmp_path)).train), len(load(str(tmp_path)).test)) == (24, 6)
+
+
+@pytest.mark.parametrize("other", ["pictures", "train-and-test"])
+def test_files_of_no_clear_split_beside_others_are_refused_by_name(parquet, tmp_path, other):
+    parquet("a-train.parquet", rows(3))
+    parquet("a-test.parquet", rows(3))
+    parquet(f"{other}.parquet", rows(3))
+
+    with pytest.raises(ValueError, match=rf"each name one split .* got {other}\.parquet beside"):
+        load(str(tmp_path))
+
+
+def test_files_that_are_all_to_test_on_are_taken_where_one_tests(parquet, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    parquet("a/train.parquet", rows(4))
+    for name in ("test-0", "test-1"):
+        parquet(f"b/{name}.parquet", rows(2))
+
+    splits = load(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (len(splits.train), len(splits.test)) == (12, 12)
+
+    parquet("b/val.parquet", rows(2))
+    with pytest.raises(ValueError, match="must hold parquet files to train on, named train, got only test, val"):
+        load(str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("nothing", [None, {"bytes": None, "path": None}])
+def test_a_row_without_a_picture_is_a_damaged_one(tmp_path, nothing):
+    listed = rows()
+    listed["image"][17] = nothing
+    data = write_plain(tmp_path / "data.parquet", listed)
+
+    with pytest.raises(ValueError, match=r"^picture 17 in .*data\.parquet.* cannot be read: .*--skip-bad"):
+        load(data, data)
+    splits = load(data, data, skip_bad=True)
+    assert len(splits.train) == 29
+    assert "1 damaged of 30 pictures skipped" in notes_of(splits)
+
+
+def test_a_label_that_is_not_a_number_is_a_missing_one(tmp_path):
+    listed = rows()
+    labels = [float(label) for label in listed["label"]]
+    labels[3] = float("nan")
+
+    with pytest.raises(ValueError, match="a label for each picture, got 1 of 30 without one"):
+        load(write_plain(tmp_path / "plain.parquet", {"image": listed["image"], "label": labels}))
+
+
+def test_an_unreachable_hub_does_not_tell_of_its_retries(tmp_path, monkeypatch, capfd):
+    def load_dataset(name):
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+    with pytest.raises(ValueError, match=r"^eval_data 'hf:owner/name' could not be loaded from the hub"):
+        load(str(class_folders(tmp_path)), "hf:owner/name")
+    assert capfd.readouterr() == ("", "")

@@ -12,7 +12,7 @@ import torch
 from cutmix.data.images import LabelledImages, Splits
 from cutmix.data.openmoji import openmoji
 from cutmix.data.reading import DamagedError, Encoded, read, size_of
-from cutmix.data.sources import Source, check_classes, opened, shown
+from cutmix.data.sources import Source, check_filled, opened, shown
 from cutmix.data.splitting import divide
 from cutmix.keys import generator_for
 
@@ -70,9 +70,11 @@ def built_in(eval_data: str | None, image_size: int | None, notes: list[str]) ->
 
 def parted(data: str, eval_data: str | None, seed: int, notes: list[str]) -> tuple[Source, Source]:
     """Return what to train on and what to test on: from ``eval_data``, from a split that is there, else a fifth."""
-    train, test = opened(data)
+    train, test = opened("data", data)
+    if len(train.classes) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
+        raise ValueError(f"{train.origin} must hold two classes or more, got {shown(train.classes) or 'none'}")
     if eval_data is not None:
-        whole, test = opened(eval_data)
+        whole, test = opened("eval_data", eval_data)
         test = whole if test is None else test
     if test is None:
         return fifth_held_back(train, seed, notes)
@@ -91,7 +93,9 @@ def fifth_held_back(source: Source, seed: int, notes: list[str]) -> tuple[Source
         )
     size = max(len(counts), len(source) // 5)
     test, train = divide(source.labels, size, generator_for(seed, 0, purpose="held back"), leave=1)
-    notes.append(f"No split was found: a fifth of each class is held back to test on (by the seed, {seed}).")
+    notes.append(
+        f"No split was found: a fifth of each class is held back to test on, drawn anew for each seed (here {seed})."
+    )
     return source.chosen(train), source.chosen(test)
 
 
@@ -105,7 +109,9 @@ def with_classes_of(train: Source, test: Source) -> Source:
             for where, names in ((train, only_train), (test, only_test))
             if names
         ]
-        raise ValueError(f"training and test data must have the same classes: {'; '.join(differing)}")
+        raise ValueError(
+            f"training and test data must have the same classes: {'; '.join(differing)}; rename or remove those"
+        )
     number = torch.tensor([train.classes.index(name) for name in test.classes])
     return replace(test, classes=train.classes, labels=number[test.labels])
 
@@ -120,7 +126,10 @@ def part_of(images: Source | LabelledImages, size: int | None, seed: int, notes:
             f"train on ({len(images):,}), got {size:,}"
         )
     part, _ = divide(images.labels, size, generator_for(seed, 0, purpose="train size"))
-    notes.append(f"Trained on {size:,} of {len(images):,} pictures (by the seed, {seed}), each class by its share.")
+    notes.append(
+        f"Trained on {size:,} of {len(images):,} pictures, each class by its share, drawn anew for each seed "
+        f"(here {seed})."
+    )
     return part
 
 
@@ -163,7 +172,7 @@ def decoded(source: Source, size: tuple[int, int], notes: list[str], *, skip_bad
     if bad:
         notes.append(f"{len(bad):,} damaged of {len(source):,} pictures skipped in {source.origin}: {shown(bad)}.")
     labels = source.labels[good]
-    check_classes(source.origin, source.classes, labels)
+    check_filled(source.origin, source.classes, labels)
     names = tuple(source.classes[label] for label in labels.tolist())
     return LabelledImages(torch.from_numpy(pixels[: len(good)]), labels, source.classes, names)
 

@@ -61,11 +61,13 @@ def opened(encoded: Encoded) -> Generator["Image.Image"]:
     from PIL import Image, UnidentifiedImageError
 
     file = encoded["path"] if encoded["bytes"] is None else BytesIO(encoded["bytes"])
+    if file is None:
+        raise DamagedError("there is neither a file's content nor its path")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(file or BytesIO()) as image:
+            with Image.open(file) as image:
                 yield image
         except UnidentifiedImageError as error:
             raise DamagedError("it is no image of a known format") from error

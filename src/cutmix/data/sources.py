@@ -4,7 +4,11 @@ All goes through ``datasets``, but nothing is written into its cache except what
 here (its own builder keeps neither damaged files nor empty classes apart) and a parquet file is read into memory.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+import logging
+import os
+import re
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
@@ -38,7 +42,8 @@ class Source:
         return len(self.labels)
 
     def __iter__(self) -> Iterator[Encoded]:
-        return (cast("Encoded", row[self.image_column]) for row in self.dataset)
+        nothing = Encoded(bytes=None, path=None)
+        return (cast("Encoded", row[self.image_column]) or nothing for row in self.dataset)
 
     def chosen(self, indices: Sequence[int]) -> "Source":
         """Return the pictures that ``indices`` name."""
@@ -47,24 +52,30 @@ class Source:
 
     def whereabouts(self, index: int, picture: Encoded) -> str:
         """Return where a picture is, for whoever has to mend it."""
-        return str(picture["path"]) if picture["bytes"] is None else f"{self.names[index]} in {self.origin}"
+        path = picture["path"]
+        return path if path is not None and picture["bytes"] is None else f"{self.names[index]} in {self.origin}"
 
 
-def opened(data: str) -> tuple[Source, Source | None]:
+def opened(argument: str, data: str) -> tuple[Source, Source | None]:
     """Return what ``data`` has to train on, and what it has to test on where it comes in splits.
+
+    Args:
+        argument: what an error calls it: ``data`` or ``eval_data``.
+        data: where it is.
 
     Raises:
         ValueError: when there is no such data, or when it is not laid out as data should be.
     """
     if data.startswith("hf:"):
-        return from_hub(data)
+        return from_hub(argument, data)
     if Path(data).is_dir():
         return from_folder(Path(data))
     files = [data] if Path(data).is_file() else sorted(glob(data))  # noqa: PTH207 - a Path's own takes no absolute one
     if files and all(file.endswith(".parquet") for file in files):
-        return from_parquet(data, files), None
+        return from_parquet_splits(data, files)
+    choices = ", hf:owner/name or the built-in openmoji" if argument == "data" else " or hf:owner/name"
     raise ValueError(
-        f"data must be a folder of class folders, parquet files, hf:owner/name or the built-in openmoji, got {data!r}: "
+        f"{argument} must be a folder of class folders, parquet files{choices}, got {data!r}: "
         f"{'no parquet file' if files else 'there is no such file or folder'}"
     )
 
@@ -77,7 +88,7 @@ def held_out_in(names: Collection[str]) -> str | None:
 def from_folder(folder: Path) -> tuple[Source, Source | None]:
     """List a folder of class folders, of split folders that hold class folders, or of parquet files."""
     if files := sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
-        return from_parquet_splits(folder, files)
+        return from_parquet_splits(str(folder), [str(file) for file in files])
     inside = folders_in(folder)
     splits = {path.name.lower(): path for path in inside if path.name.lower() in ("train", *HELD_OUT)}
     if not splits:
@@ -123,16 +134,38 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(path for path in named if not path.name.startswith(".") and path.is_file())
 
 
-def from_parquet_splits(folder: Path, files: Sequence[Path]) -> tuple[Source, Source | None]:
-    """Read the parquet files of a folder, as data sets lie on the hub: ``data/train-00000-of-00002.parquet``."""
-    splits: dict[str, list[str]] = {}
-    for file in files:
-        splits.setdefault(file.stem.partition("-")[0].lower(), []).append(str(file))
+def from_parquet_splits(origin: str, files: Sequence[str]) -> tuple[Source, Source | None]:
+    """Read parquet files by the splits in their names, else in their folders' names.
+
+    As data sets lie on the hub: ``data/train-00000-of-00002.parquet``, ``cifar10_test.parquet``, ``test/0.parquet``.
+    A name says a split when it has the split's name as a word: between what are no letters.
+    """
+    root = os.path.commonpath(files)
+    words = {file: split_words(Path(file).relative_to(root)) for file in files}
+    if not any(words.values()):
+        return from_parquet(origin, files), None
+    unclear = [Path(file).name for file, said in words.items() if len(said) != 1]
+    if unclear:
+        raise ValueError(
+            f"{origin} must hold parquet files that each name one split ({', '.join(('train', *HELD_OUT))}) or that "
+            f"name none, got {shown(unclear)} beside files that name one; rename or remove those"
+        )
+    splits = {split: [file for file in files if split in words[file]] for split in sorted(set().union(*words.values()))}
+    if len(splits) == 1:
+        return from_parquet(origin, files), None
     if "train" not in splits:
-        return from_parquet(str(folder), [str(file) for file in files]), None
+        raise ValueError(f"{origin} must hold parquet files to train on, named train, got only {shown([*splits])}")
     test = held_out_in(splits)
-    train = from_parquet(f"{folder} (train)", splits["train"])
-    return train, None if test is None else from_parquet(f"{folder} ({test})", splits[test])
+    train = from_parquet(f"{origin} (train)", splits["train"])
+    return train, None if test is None else from_parquet(f"{origin} ({test})", splits[test])
+
+
+def split_words(file: Path) -> set[str]:
+    """Return which splits a file's name says, else which its folder's name says."""
+    stem, folder = (
+        set(re.findall("[a-z]+", name.lower())) & {"train", *HELD_OUT} for name in (file.stem, file.parent.name)
+    )
+    return stem or folder
 
 
 def from_parquet(origin: str, files: Sequence[str]) -> Source:
@@ -153,27 +186,40 @@ def from_parquet(origin: str, files: Sequence[str]) -> Source:
     return checked(origin, datasets.Dataset(InMemoryTable(table)))
 
 
-def from_hub(data: str) -> tuple[Source, Source | None]:
+def from_hub(argument: str, data: str) -> tuple[Source, Source | None]:
     """Load ``hf:owner/name``; what is downloaded lies in the cache of ``datasets``, as its users expect."""
     import datasets
 
-    silent = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
     try:
-        parts = {str(name): part for name, part in datasets.load_dataset(data.removeprefix("hf:")).items()}
+        with silence():
+            parts = {str(name): part for name, part in datasets.load_dataset(data.removeprefix("hf:")).items()}
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"data {data!r} could not be loaded from the hub ({reason}); check name and network"
+            f"{argument} {data!r} could not be loaded from the hub ({reason}); check name and network"
         ) from error
-    finally:
-        if not silent:
-            datasets.enable_progress_bars()
     if "train" not in parts:
-        raise ValueError(f"data {data!r} must have a split called train, got {shown(list(parts))}")
+        raise ValueError(f"{argument} {data!r} must have a split called train, got {shown(list(parts))}")
     test = held_out_in(parts)
     train = checked(f"{data} (train)", parts["train"])
     return train, None if test is None else checked(f"{data} ({test})", parts[test])
+
+
+@contextmanager
+def silence() -> Generator[None]:
+    """Keep the hub from showing progress and from telling of each retry."""
+    import datasets
+
+    hub, silent = logging.getLogger("huggingface_hub"), datasets.are_progress_bars_disabled()
+    level = hub.level
+    datasets.disable_progress_bars()
+    hub.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        hub.setLevel(level)
+        if not silent:
+            datasets.enable_progress_bars()
 
 
 def checked(origin: str, dataset: "datasets.Dataset") -> Source:
@@ -183,7 +229,7 @@ def checked(origin: str, dataset: "datasets.Dataset") -> Source:
     image, label = columns_of(origin, dataset.features)
     pictures = dataset.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
     values, feature = pictures[label][:], pictures.features[label]
-    without = sum(value in (None, -1, "") for value in values)
+    without = sum(value in (None, -1, "") or value != value for value in values)  # noqa: PLR0124 - only nan does
     if without:
         raise ValueError(f"{origin} must have a label for each picture, got {without:,} of {len(values):,} without one")
     if isinstance(feature, datasets.ClassLabel):
@@ -191,7 +237,7 @@ def checked(origin: str, dataset: "datasets.Dataset") -> Source:
     else:
         found = {value: place for place, value in enumerate(sorted(set(values)))}
         classes, labels = tuple(map(str, found)), torch.tensor([found[value] for value in values], dtype=torch.int64)
-    check_classes(origin, classes, labels)
+    check_filled(origin, classes, labels)
     return Source(origin, pictures, image, classes, labels, named(pictures, image))
 
 
@@ -221,10 +267,8 @@ def is_encoded(kind: object) -> bool:
     return isinstance(kind, dict) and set(kind) == {"bytes", "path"}
 
 
-def check_classes(origin: str, classes: Sequence[str], labels: ClassIds) -> None:
-    """Refuse fewer than two classes, and a class without a picture."""
-    if len(classes) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
-        raise ValueError(f"{origin} must hold two classes or more, got {shown(classes) or 'none'}")
+def check_filled(origin: str, classes: Sequence[str], labels: ClassIds) -> None:
+    """Refuse a class without a picture."""
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
     empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     if empty:
