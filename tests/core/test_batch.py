@@ -85,6 +85,26 @@ def test_names_are_cut_with_the_samples_and_a_scale_is_not():
     assert (last["name"], last["scale"], last["source"]) == (["e"], batch["scale"], "here")
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_list_of_as_many_tensors_as_there_are_samples_is_cut_as_a_list(kind):
+    boxes = kind(torch.full((5, 4), float(number)) for number in range(5))
+
+    parts = split((IMAGES, {"boxes": boxes}), 2)
+
+    assert [type(part[1]["boxes"]) for part in parts] == [kind] * 3
+    assert [[int(box[0, 0]) for box in part[1]["boxes"]] for part in parts] == [[0, 1], [2, 3], [4]]
+    assert all(len(box) == 5 for part in parts for box in part[1]["boxes"])
+
+
+def test_a_batch_of_as_many_parts_as_samples_is_cut_part_by_part():
+    batch = [IMAGES[:2], Pair(IMAGES[2:4], LABELS[:2])]
+
+    (images, pair), _ = split(batch, 1)
+
+    assert images.equal(IMAGES[:1])
+    assert pair.label.equal(LABELS[:1])
+
+
 def test_a_tensor_of_another_length_cannot_be_cut_into_microbatches():
     with pytest.raises(ValueError, match=r"device_train_microbatch_size .* 5, got one of 3; leave it None"):
         split((IMAGES, torch.zeros(3)), 2)

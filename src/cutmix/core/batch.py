@@ -15,6 +15,9 @@ Batch: TypeAlias = Any  # the user's own type: no narrower name is true
 Items: TypeAlias = tuple[Any, ...] | list[Any]
 Key: TypeAlias = int | str | tuple[Callable[[Batch], Any], Callable[[Batch, Any], Batch]]
 
+_TENSORS = (Tensor, MixedTarget)  # a union, built at each leaf, would be slow
+_PLAIN = (str, bytes, int, float, type(None))
+
 
 def get_item(batch: Batch, key: Key) -> Any:  # noqa: ANN401 - what a batch holds is the user's
     """Return what ``batch`` holds at an index, a dict's key or an attribute's name, or what a pair's getter returns."""
@@ -57,12 +60,22 @@ def num_samples(batch: Batch) -> int:
 
 
 def split(batch: Batch, size: int) -> list[Batch]:
-    """Cut ``batch`` into parts of at most ``size`` samples; what is not per sample goes whole into each."""
+    """Cut ``batch`` into parts of at most ``size`` samples; what is not per sample goes whole into each.
+
+    Per sample is what has as many rows as there are samples, and so is a list or tuple of as many items, but the batch
+    itself. What is so long by chance, such as class weights, cannot be told apart and is cut too.
+    """
     samples = num_samples(batch)
     if size >= samples:
         return [batch]
-    starts = range(0, samples, size)
-    return [_walk(batch, lambda leaf, start=start: _cut(leaf, start, start + size, samples)) for start in starts]
+
+    def is_whole(part: Any) -> bool:  # noqa: ANN401
+        return _is_leaf(part) or (part is not batch and type(part) in (list, tuple) and len(part) == samples)
+
+    return [
+        _walk(batch, lambda leaf, start=start: _cut(leaf, start, start + size, samples), is_whole)
+        for start in range(0, samples, size)
+    ]
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -70,7 +83,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     from_pinned_memory = device.type == "cuda"
 
     def move(leaf: Any) -> Any:  # noqa: ANN401
-        if isinstance(leaf, Tensor | MixedTarget):
+        if isinstance(leaf, _TENSORS):
             return leaf.to(device, non_blocking=from_pinned_memory)
         return leaf.to(device) if hasattr(leaf, "to") else leaf
 
@@ -84,22 +97,24 @@ def leaves(batch: Batch) -> list[Any]:
     return found
 
 
-def _walk(batch: Batch, act: Callable[[Any], Any]) -> Batch:
+def _is_leaf(part: object) -> bool:
+    if isinstance(part, _TENSORS):
+        return True
+    return isinstance(part, (tuple, list)) and all(isinstance(item, _PLAIN) for item in part)
+
+
+def _walk(batch: Batch, act: Callable[[Any], Any], is_leaf: Callable[[object], bool] = _is_leaf) -> Batch:
     """Return containers like those of ``batch`` around what ``act`` returns for each leaf."""
-    if isinstance(batch, Tensor | MixedTarget):
+    if is_leaf(batch):
         return act(batch)
-    if isinstance(batch, tuple | list) and not _is_plain(batch):
-        return _rebuilt(batch, [_walk(item, act) for item in batch])
+    if isinstance(batch, (tuple, list)):
+        return _rebuilt(batch, [_walk(item, act, is_leaf) for item in batch])
     if isinstance(batch, MutableMapping):
-        return _all_put(batch, {key: _walk(item, act) for key, item in batch.items()})
+        return _all_put(batch, {key: _walk(item, act, is_leaf) for key, item in batch.items()})
     if dataclasses.is_dataclass(batch):
         names = [field.name for field in dataclasses.fields(batch)]
-        return _all_put(batch, {name: _walk(getattr(batch, name), act) for name in names})
+        return _all_put(batch, {name: _walk(getattr(batch, name), act, is_leaf) for name in names})
     return act(batch)
-
-
-def _is_plain(items: Items) -> bool:
-    return all(item is None or isinstance(item, str | bytes | int | float) for item in items)
 
 
 def _rebuilt(batch: Items, items: list[Any]) -> Items:
