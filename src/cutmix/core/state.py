@@ -70,6 +70,11 @@ class State:
 
     def writable(self, images: Tensor) -> Tensor:
         """Return memory like ``images`` that may be written to: theirs where the Trainer owns it, else fresh."""
+        if not isinstance(images, torch.Tensor):
+            raise TypeError(
+                f"images must be a tensor, got a {type(images).__name__} under input_key {self.input_key!r}; "
+                "stack them in the loader's collate_fn, or name where the batch holds them"
+            )
         return images if self.owns_batch else torch.empty_like(images)
 
     @property
