@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import (
@@ -11,6 +12,7 @@ from torch.utils.data import (
     DistributedSampler,
     IterableDataset,
     RandomSampler,
+    Sampler,
     SequentialSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -58,6 +60,32 @@ def weighted(**settings):
     return WeightedRandomSampler(torch.arange(1.0, 24), 23, **settings)
 
 
+class Around(Sampler):
+    def __init__(self, sampler):
+        self.sampler = sampler
+
+    def __len__(self):
+        return len(self.sampler)
+
+    def __iter__(self):
+        return iter(self.sampler)
+
+
+class Drawing(Sampler):
+    """Draws its order from ``rng``, torch's or numpy's."""
+
+    def __init__(self, rng=None):
+        self.rng = torch.Generator() if rng is None else rng
+
+    def __len__(self):
+        return 23
+
+    def __iter__(self):
+        if isinstance(self.rng, torch.Generator):
+            return iter(torch.randperm(23, generator=self.rng).tolist())
+        return iter(self.rng.permutation(23).tolist())
+
+
 LOADERS = {
     "shuffle": lambda **more: DataLoader(NUMBERS, batch_size=4, shuffle=True, **more),
     "drop last": lambda **more: DataLoader(NUMBERS, batch_size=4, shuffle=True, drop_last=True, **more),
@@ -69,6 +97,12 @@ LOADERS = {
     "batch sampler": lambda **more: DataLoader(
         NUMBERS, batch_sampler=BatchSampler(RandomSampler(NUMBERS), 5, drop_last=False), **more
     ),
+    "a sampler around another": lambda **more: DataLoader(
+        NUMBERS,
+        batch_sampler=BatchSampler(Around(RandomSampler(NUMBERS, generator=torch.Generator())), 4, False),
+        **more,
+    ),
+    "a generator by another name": lambda **more: DataLoader(NUMBERS, 4, sampler=Drawing(), **more),
     "no batches": lambda **more: DataLoader(NUMBERS, batch_size=None, shuffle=True, **more),
     "distributed": lambda **more: DataLoader(
         NUMBERS, 4, sampler=DistributedSampler(NUMBERS, num_replicas=2, rank=1), **more
@@ -92,13 +126,21 @@ def test_an_epoch_is_exact_from_any_batch_on(make):
     whole = numbers(batches, epoch=3)
 
     assert batches.per_epoch == len(whole)
-    assert all(numbers(batches, 3, start) == whole[start:] for start in range(len(whole) + 1))
+    assert all(numbers(ordered(make()), 3, start) == whole[start:] for start in range(len(whole) + 1))
 
 
 @every_loader
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_order_does_not_depend_on_the_workers(make, workers):
     assert numbers(ordered(make(num_workers=workers)), epoch=2) == numbers(ordered(make()), epoch=2)
+
+
+def test_a_sampler_that_cannot_be_seeded_is_asked_once_for_an_epoch():
+    batches = ordered(DataLoader(NUMBERS, 4, sampler=Drawing(np.random.default_rng(5))))
+    whole = numbers(batches)
+
+    assert all(numbers(batches, start=start) == whole[start:] for start in range(len(whole) + 1))
+    assert numbers(batches, epoch=1) != whole
 
 
 def test_persistent_workers_follow_the_order_of_each_epoch():
@@ -167,6 +209,57 @@ def test_the_length_of_a_stream_is_not_relied_on():
     assert batches.per_epoch is None
     assert numbers(batches) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert numbers(batches, start=1) == [[4, 5, 6, 7], [8, 9]]
+
+
+class DrawingStream(IterableDataset):
+    def __iter__(self):
+        return (torch.rand(()) for _ in range(24))
+
+
+class Shuffling:
+    def __iter__(self):
+        return iter(torch.randperm(24).split(4))
+
+
+def drawing():
+    while True:
+        yield torch.rand(4)
+
+
+GIVEN = {
+    "stream": lambda: DataLoader(DrawingStream(), batch_size=4),
+    "stream of workers": lambda: DataLoader(DrawingStream(), batch_size=4, num_workers=2),
+    "stream with a generator": lambda: DataLoader(DrawingStream(), 4, num_workers=1, generator=torch.Generator()),
+    "shuffling iterable": Shuffling,
+    "drawing function": lambda: drawing,
+}
+
+
+@pytest.mark.parametrize("make", GIVEN.values(), ids=GIVEN)
+def test_what_is_drawn_on_the_way_is_exact_from_any_batch_on_whatever_the_steps_draw(make):
+    def stepping(start):
+        with torch.random.fork_rng():
+            for batch in ordered(make(), limit=5).epoch(2, start):
+                yield batch.tolist()
+                torch.manual_seed(start)  # what the steps leave behind
+
+    whole = list(stepping(0))
+
+    assert [list(stepping(start)) for start in range(5)] == [whole[start:] for start in range(5)]
+    assert numbers(ordered(make(), limit=5), epoch=3) != whole
+
+
+def test_chance_in_a_data_set_of_this_process_is_exact_from_any_batch_on():
+    class Noise(Dataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            return torch.rand(())
+
+    batches = ordered(DataLoader(Noise(), batch_size=2))
+
+    assert numbers(batches, start=3) == numbers(batches)[3:]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

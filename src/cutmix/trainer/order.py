@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sized
-from itertools import islice
+from itertools import count, islice
 from typing import Any, TypeAlias, final
 
 import torch
@@ -35,21 +35,22 @@ def limit_for(argument: str, batches: int) -> int | None:
 
 @final
 class DrawnBatches:
-    """Batches whose order is a pure function of (seed, epoch), drawn from the sampler of the user's DataLoader.
+    """Batches whose order is drawn from the sampler of the user's DataLoader, once for an epoch.
 
-    The loader is left as it is: a copy of it fetches what is drawn here.
+    It is a pure function of (seed, epoch) where the sampler draws from torch's generators. The loader is left as it is:
+    a copy of it fetches what is drawn here.
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int, limit: int | None) -> None:
         self._samplers = _samplers(loader)
         self._seed = seed
         self._limit = limit
-        self._drawn: list[Any] = []
-        self._fetcher = copy.copy(loader)
-        # Into __dict__, since a DataLoader refuses to have its sampler set. Without a generator it takes the workers'
-        # seed from the default one; without an iterator persistent workers are our own.
-        name = "sampler" if loader.batch_sampler is None else "batch_sampler"
-        self._fetcher.__dict__.update({name: self._drawn, "generator": None, "_iterator": None})
+        self._epoch = -1  # the epoch of the order
+        self._order: list[Any] = []
+        self._drawn: list[Any] = []  # what is left of the order
+        self._fetcher = _own(loader)
+        # Into __dict__, since a DataLoader refuses to have its sampler set.
+        self._fetcher.__dict__["sampler" if loader.batch_sampler is None else "batch_sampler"] = self._drawn
 
     @property
     def per_epoch(self) -> int | None:
@@ -58,18 +59,20 @@ class DrawnBatches:
 
     def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         """Iterate over the batches of ``epoch`` from number ``start`` on; those before it are not fetched."""
-        self._draw(epoch, start)
-        torch.default_generator.manual_seed(fold(self._seed, "data", epoch, start))
-        return iter(self._fetcher)
+        if epoch != self._epoch:
+            self._draw(epoch)
+        self._drawn[:] = self._order[start:]
+        key = fold(self._seed, "data", epoch)
+        torch.default_generator.manual_seed(key + start)  # of the workers, which draw anew from here on
+        return _keyed(iter(self._fetcher), key, start)
 
-    def _draw(self, epoch: int, start: int) -> None:
+    def _draw(self, epoch: int) -> None:
         for sampler in self._samplers:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
-        own = (getattr(sampler, "generator", None) for sampler in self._samplers)
-        generators = {torch.default_generator, *(found for found in own if found is not None)}
-        with seeded(fold(self._seed, "order", epoch), tuple(generators)):
-            self._drawn[:] = islice(self._samplers[0], start, self._limit)
+        with seeded(fold(self._seed, "order", epoch), (torch.default_generator, *_generators(self._samplers))):
+            self._order = list(islice(self._samplers[0], self._limit))
+        self._epoch = epoch
 
 
 @final
@@ -77,7 +80,7 @@ class GivenBatches:
     """Batches that come in an order of their own: a list, a generator, a stream."""
 
     def __init__(self, source: Source, seed: int, limit: int | None) -> None:
-        self._source = source
+        self._source = _own(source) if isinstance(source, DataLoader) else source
         self._seed = seed
         self._limit = limit
 
@@ -88,10 +91,12 @@ class GivenBatches:
 
     def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         """Iterate over the batches of ``epoch`` from number ``start`` on; those before it are fetched and dropped."""
-        torch.default_generator.manual_seed(fold(self._seed, "data", epoch, start))
+        key = fold(self._seed, "data", epoch)
+        torch.default_generator.manual_seed(key)
         batches = iterate(self._source)
         passed = 0 if batches is self._source else start  # an iterator goes on where it stopped
-        return islice(batches, passed, None if self._limit is None else passed + self._limit - start)
+        keyed = _keyed(batches, key, start - passed)
+        return islice(keyed, passed, None if self._limit is None else passed + self._limit - start)
 
 
 def iterate(source: Source) -> Iterator[Batch]:
@@ -99,11 +104,43 @@ def iterate(source: Source) -> Iterator[Batch]:
     return iter(source if isinstance(source, Iterable) else source())
 
 
+def generators_in(source: object) -> list[torch.Generator]:
+    """List the generators of its own that ``source`` draws an order from."""
+    return _generators([source, *_samplers(source)]) if isinstance(source, DataLoader) else []
+
+
+def _generators(holders: list[Any]) -> list[torch.Generator]:
+    held = (value for holder in holders for value in getattr(holder, "__dict__", {}).values())
+    return list({value for value in held if isinstance(value, torch.Generator)})
+
+
 def _samplers(loader: DataLoader[Any]) -> list[Any]:
     """List what draws the order, from the outside in: its first gives what the loader fetches at a time."""
-    outer = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
-    inner = getattr(outer, "sampler", None)
-    return [outer] if inner is None else [outer, inner]
+    samplers = [loader.sampler if loader.batch_sampler is None else loader.batch_sampler]
+    while (inner := getattr(samplers[-1], "sampler", None)) is not None:
+        samplers.append(inner)
+    return samplers
+
+
+def _own(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Return a copy that takes the workers' seed from the default generator, and has persistent workers of its own."""
+    fresh = copy.copy(loader)
+    fresh.__dict__.update({"generator": None, "_iterator": None})
+    return fresh
+
+
+def _keyed(batches: Iterator[Batch], key: int, first: int) -> Iterator[Batch]:
+    """Fetch ``batches``, the first of which is number ``first``, each with a seed of its own, counted from ``key``.
+
+    So what a source draws in this process depends neither on what the steps draw nor on where they began.
+    """
+    for number in count(first):
+        torch.default_generator.manual_seed(key + number)
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        yield batch
 
 
 def _length(source: object) -> int | None:
