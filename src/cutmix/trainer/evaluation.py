@@ -15,7 +15,7 @@ from cutmix.core.batch import num_samples, to_device
 from cutmix.core.event import Event
 from cutmix.keys import fold
 from cutmix.targets import MixedTarget
-from cutmix.trainer.order import check, iterate
+from cutmix.trainer.order import check, generators_in, iterate
 from cutmix.trainer.runtime import generators_of, seeded
 from cutmix.trainer.scores import computed, eval_scores, loss_of
 
@@ -45,7 +45,8 @@ class Evaluator:
     def measure(self, run: Runner) -> dict[str, float]:
         """Return the loss, the accuracy where there are classes, and the user's metrics, over all samples."""
         state = run.state
-        with _set_aside(state), seeded(fold(state.seed, "eval"), generators_of(state.device)), torch.no_grad():
+        generators = (*generators_of(state.device), *generators_in(self.source))
+        with _set_aside(state), seeded(fold(state.seed, "eval"), generators), torch.no_grad():
             run(Event.EVAL_START)
             state.eval_metrics = self._over(self._batches(), run)
             run.logger.log_metrics({"epoch": state.epoch, **state.eval_metrics}, state.timestamp.batch)
@@ -73,7 +74,7 @@ class Evaluator:
                 state.loss = loss_of(state, target)
             run(Event.EVAL_AFTER_FORWARD)
             samples.append(num_samples(images))
-            for name, score in {"eval/loss": state.loss, **eval_scores(state.outputs, target)}.items():
+            for name, score in {"eval/loss": state.loss, **eval_scores(state, target)}.items():
                 scores[name].append(score)
             for metric in self.metrics.values():
                 metric.update(state.outputs, target)

@@ -124,7 +124,7 @@ class Loop:
         run(Event.BATCH_CHECKPOINT)
 
     def _differentiate(self) -> int:
-        """Set the gradients to those of the whole batch's mean loss; return how many samples it has."""
+        """Set the gradients to those of the parts' losses, weighted by samples; return how many samples there are."""
         state, whole, size = self._state, self._state.batch, self._settings.microbatch_size
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -161,7 +161,7 @@ class Loop:
         run(Event.BEFORE_BACKWARD)
         (state.loss if share == 1.0 else state.loss * share).backward()
         run(Event.AFTER_BACKWARD)
-        return {"train/loss": state.loss.detach(), **train_scores(state.outputs, target)}
+        return {"train/loss": state.loss.detach(), **train_scores(state, target)}
 
     def _log(self) -> None:
         state = self._state

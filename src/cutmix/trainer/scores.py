@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutmix.core.callback import Callback
-from cutmix.losses import Mixed
+from cutmix.losses import Mixed, is_cross_entropy
 from cutmix.metrics import accuracy, classes_of, hits
 from cutmix.targets import MixedTarget
 
@@ -45,7 +45,9 @@ class TrainMetrics(Callback):
     def after_loss(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         target = state.batch_get_item(state.target_key)
         if isinstance(target, MixedTarget):
-            return
+            if not (target.kept == 1.0).all():
+                return
+            target = target.own
         with torch.no_grad():
             for metric in self._metrics.values():
                 metric.update(state.outputs, target)
@@ -72,25 +74,25 @@ def loss_of(state: State, target: Any) -> Tensor:  # noqa: ANN401 - whatever the
     raise ValueError(f"loss_fn must return a tensor of one number, got {got}; take the mean over the samples")
 
 
-def train_scores(outputs: Any, target: Any) -> dict[str, Figure]:  # noqa: ANN401
+def train_scores(state: State, target: Any) -> dict[str, Figure]:  # noqa: ANN401
     """Return the accuracy under a name that tells whether the batch is mixed; nothing where there are no classes.
 
     Here predictions are compared; what follows from that is computed only when somebody asks.
     """
     if not isinstance(target, MixedTarget):
-        if not _are_classes(outputs, target):
+        if not _are_classes(state, target):
             return {}
-        right = outputs.argmax(1) == classes_of(target)
+        right = state.outputs.argmax(1) == classes_of(target)
         return {"train/accuracy": lambda: right.float().mean()}
-    if not _are_classes(outputs, target.own):
+    if not _are_classes(state, target.own):
         return {}
-    found = hits(outputs, target)
+    found = hits(state.outputs, target)
     return {"train/mixed_accuracy": found.accuracy, "train/mixed_accuracy_ceiling": found.ceiling}
 
 
-def eval_scores(outputs: Any, target: Any) -> dict[str, Tensor]:  # noqa: ANN401
+def eval_scores(state: State, target: Any) -> dict[str, Tensor]:  # noqa: ANN401
     """Return the accuracy; nothing where there are no classes."""
-    return {"eval/accuracy": accuracy(outputs, target)} if _are_classes(outputs, target) else {}
+    return {"eval/accuracy": accuracy(state.outputs, target)} if _are_classes(state, target) else {}
 
 
 def computed(metrics: Mapping[str, Metric], prefix: str) -> dict[str, float]:
@@ -106,8 +108,11 @@ def on_device(metrics: Mapping[str, Metric], device: torch.device) -> dict[str, 
     return {name: metric.to(device) if isinstance(metric, nn.Module) else metric for name, metric in metrics.items()}
 
 
-def _are_classes(outputs: object, target: object) -> bool:
-    """Tell whether these are scores (batch, classes) with ids (batch,) or rows (batch, classes)."""
+def _are_classes(state: State, target: object) -> bool:
+    """Tell whether outputs (batch, classes) meet ids (batch,), or rows (batch, classes) that the loss takes as such."""
+    outputs = state.outputs
     if not isinstance(outputs, Tensor) or not isinstance(target, Tensor) or outputs.ndim != 2 or outputs.shape[1] < 2:  # noqa: PLR2004
         return False
-    return target.shape == (outputs.shape if target.is_floating_point() else outputs.shape[:1])
+    if target.is_floating_point():
+        return target.shape == outputs.shape and is_cross_entropy(state.loss_fn)
+    return target.shape == outputs.shape[:1]
