@@ -1,6 +1,8 @@
 """What is measured: honest under mixing, weighted by samples, and the same bytes again."""
 
 import json
+import math
+import time
 
 import pytest
 import torch
@@ -8,8 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from cutmix import losses
 from cutmix.algorithms import CutMix
 from cutmix.core import Callback, Logger
+from cutmix.losses import mixed
 from cutmix.metrics import accuracy, ceiling
 from cutmix.targets import MixedTarget
 from cutmix.trainer import Trainer
@@ -76,10 +80,20 @@ def test_rows_are_scored_by_their_largest_entry(labels):
     )
 
 
-def test_what_has_no_classes_has_no_accuracy():
-    measured = trainer(None, loader(torch.rand(10, 1)), model=network(1), loss_fn=F.mse_loss).eval()
+@pytest.mark.parametrize("loss_fn", [F.mse_loss, F.binary_cross_entropy_with_logits, mixed(F.mse_loss)])
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_what_has_no_classes_has_no_accuracy(loss_fn, outputs):
+    rows, data = Rows(), loader(torch.rand(10, outputs))
+    settings = {"model": network(outputs), "loss_fn": loss_fn, "loggers": rows}
+    trainer(data, data, "1ba", **settings).fit()
+    trainer(data, None, "1ba", CutMix(), **settings).fit()
 
-    assert set(measured) == {"eval/loss"}
+    assert [set(row) - {"step", "epoch"} for row in rows.rows] == [{"train/loss"}, {"eval/loss"}, {"train/loss"}]
+
+
+@pytest.mark.parametrize("loss_fn", [nn.CrossEntropyLoss(), losses.cross_entropy, mixed(F.cross_entropy)])
+def test_rows_are_classes_to_every_cross_entropy(loss_fn):
+    assert "eval/accuracy" in trainer(None, loader(torch.rand(10, 4)), loss_fn=loss_fn).eval()
 
 
 def test_evaluation_is_weighted_by_samples():
@@ -148,9 +162,9 @@ class Hits:
 
 def test_a_user_s_metrics_are_measured_over_an_epoch_and_an_evaluation():
     rows = Rows()
-    trainer(
-        loader(), loader(), metrics={"hits": Hits()}, loggers=rows, optimizers=torch.optim.SGD(network().parameters())
-    ).fit(2)
+    model = network()
+    resting = torch.optim.SGD(model.parameters(), lr=0.0)
+    trainer(loader(), loader(), model=model, metrics={"hits": Hits()}, loggers=rows, optimizers=resting).fit(2)
 
     train = [row["train/hits"] for row in rows.rows if "train/hits" in row]
     evaluated = [(row["eval/hits"], row["eval/accuracy"]) for row in rows.rows if "eval/hits" in row]
@@ -187,6 +201,37 @@ def test_a_user_s_metrics_are_not_updated_while_a_batch_is_mixed():
     assert "eval/hits" in rows.rows[-1]
 
 
+def test_a_user_s_metrics_see_the_batches_that_a_mixing_algorithm_leaves_alone():
+    class Count(Hits):
+        def compute(self):
+            return self.seen
+
+    rows, shares = Rows(), []
+
+    class Shares(Callback):
+        def batch_end(self, state, logger):
+            shares.append(state.batch[1].kept)
+
+    trainer(
+        loader(), algorithms=CutMix(p=0.5), metrics={"samples": Count()}, loggers=rows, callbacks=Shares(), seed=3
+    ).fit("3ba")
+
+    unmixed = sum(len(kept) for kept in shares if kept.eq(1).all())
+    assert 0 < unmixed < 10
+    assert [row["train/samples"] for row in rows.rows if "train/samples" in row] == [unmixed]
+
+
+def test_a_figure_that_is_no_number_is_null_in_the_file(tmp_path):
+    class Strange(Callback):
+        def batch_end(self, state, logger):
+            logger.log_metrics({"nan": torch.tensor(torch.nan), "inf": -math.inf, "one": 1.0}, state.timestamp.batch)
+
+    trainer(loader(), callbacks=Strange(), save_folder=tmp_path).fit("1ba")
+
+    last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
+    assert last == '{"step": 1, "nan": null, "inf": null, "one": 1.0}'
+
+
 def written(folder, **settings):
     with trainer(loader(shuffle=True), loader(), 2, CutMix(), save_folder=folder, **settings) as fitted:
         fitted.fit()
@@ -219,6 +264,21 @@ def test_timings_are_in_a_file_of_their_own(tmp_path):
     assert (row["step"], row["epoch"]) == (6, 2)
     assert row["seconds"] > 0
     assert row["samples_per_second"] > 0
+
+
+def test_a_timing_is_of_steps_and_the_last_one_is_of_the_whole_with_its_evaluation(tmp_path):
+    class Sleep(Callback):
+        def eval_start(self, state, logger):
+            time.sleep(0.05)
+
+    with trainer(loader(), loader(), callbacks=Sleep(), save_folder=tmp_path, eval_interval="1000ep") as fitted:
+        for duration in ("120ba", "30ba"):
+            fitted.fit(duration)
+
+    rows = [json.loads(line) for line in (tmp_path / "timings.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [50, 100, 120, 150]
+    assert all(row["samples_per_second"] > 0 for row in rows)
+    assert rows[-1]["seconds"] > rows[-2]["seconds"] + 0.05
 
 
 def test_a_folder_of_another_run_is_refused_before_training_and_left_alone(tmp_path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import math
+from json import JSONEncoder
 from time import perf_counter
 from typing import TYPE_CHECKING, final
 
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
 
 EVERY = 50
 """Steps between two writings: each waits for the device."""
+_encode = JSONEncoder(allow_nan=False).encode
 
 
 @final
 class JsonLines(Logger):
-    """Writes one flat object a line, ``step`` first. Never over a file that another run has written."""
+    """Writes one flat object a line, ``step`` first. Never over a file that another run has written.
+
+    JSON knows neither nan nor infinity: such a figure is null.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -44,7 +49,12 @@ class JsonLines(Logger):
             )
 
     def log_metrics(self, metrics: Mapping[str, Figure], step: int) -> None:
-        self._lines.append(json.dumps({"step": step, **metrics}) + "\n")
+        figures = {"step": step, **metrics}
+        try:
+            line = _encode(figures)
+        except ValueError:
+            line = _encode({name: None if _is_unwritable(value) else value for name, value in figures.items()})
+        self._lines.append(line + "\n")
 
     def flush(self) -> None:
         """Write, and hold no file open in between: whoever forgets to close loses nothing."""
@@ -53,6 +63,10 @@ class JsonLines(Logger):
             with self._path.open("a" if self._is_ours else "x", encoding="utf-8") as file:
                 file.writelines(self._lines)
             self._lines, self._is_ours = [], True
+
+
+def _is_unwritable(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 @final
@@ -79,8 +93,9 @@ class Timings(Callback):
     def eval_end(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         self._evaluating += perf_counter() - self._paused
 
-    def batch_end(self, state: State, logger: Logger) -> None:  # noqa: ARG002
-        if state.timestamp.batch % EVERY == 0:
+    def batch_start(self, state: State, logger: Logger) -> None:  # noqa: ARG002
+        # Not at the end of a batch: after the last one ``fit_end`` writes, when its evaluation is over.
+        if state.timestamp.batch % EVERY == 0 and state.timestamp.sample > self._samples:
             self._write(state)
 
     def fit_end(self, state: State, logger: Logger) -> None:  # noqa: ARG002
