@@ -131,6 +131,72 @@ def test_training_for_nothing_is_refused():
         fitted.fit()
 
 
+def test_a_closed_trainer_neither_trains_nor_evaluates():
+    class Count(Callback):
+        closed = 0
+
+        def close(self):
+            self.closed += 1
+
+    count = Count()
+    with trainer(callbacks=count, eval_dataloader=BATCHES) as closed:
+        closed.close()
+
+    for method in (closed.fit, closed.eval):
+        with pytest.raises(ValueError, match=r"(fit|eval) must come before close, got a Trainer that is closed; close"):
+            method()
+    assert count.closed == 1
+
+
+def sgd(model):
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def test_an_optimizer_that_trains_nothing_here_is_refused():
+    with pytest.raises(ValueError, match=r"optimizers must hold parameters of the model, got a SGD .* none of them"):
+        trainer(optimizers=sgd(network()))
+
+
+def test_an_optimizer_of_the_loss_s_own_parameters_is_taken():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, outputs, target):
+            return F.cross_entropy(self.scale * outputs, target)
+
+    model, loss_fn = network(), Scaled()
+    trainer(model=model, loss_fn=loss_fn, optimizers=[sgd(model), sgd(loss_fn)]).fit()
+
+    assert loss_fn.scale != 1.0
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_scheduler_of_an_optimizer_that_is_not_handed_in_is_refused(given):
+    model = network()
+    schedule = torch.optim.lr_scheduler.StepLR(sgd(model), 1)
+
+    with pytest.raises(ValueError, match=r"schedulers must be of optimizers .* got a StepLR of another; .*optimizers="):
+        trainer(model=model, optimizers=sgd(model) if given else None, schedulers=schedule)
+
+
+def test_a_scheduler_that_waits_for_a_metric_is_refused_with_a_remedy_that_works():
+    model = network()
+    optimizer = sgd(model)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=10.0)
+    with pytest.raises(TypeError, match=r"without a metric, got a ReduceLROnPlateau; .* eval_end"):
+        trainer(model=model, optimizers=optimizer, schedulers=plateau)
+
+    class Step(Callback):
+        def eval_end(self, state, logger):
+            plateau.step(state.eval_metrics["eval/loss"])
+
+    trainer(model=model, optimizers=optimizer, callbacks=Step(), eval_dataloader=BATCHES, max_duration=2).fit()
+
+    assert optimizer.param_groups[0]["lr"] < 0.1
+
+
 def test_evaluation_without_data_is_refused():
     with pytest.raises(ValueError, match="eval_dataloader must be given to evaluate, got None"):
         trainer().eval()
@@ -212,6 +278,20 @@ def test_the_rate_rises_in_a_line_and_falls_along_a_cosine_to_nothing():
     assert watch.rates[12] == pytest.approx(1.0)
     assert watch.rates[4:] == sorted(watch.rates[4:], reverse=True)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_a_rate_that_rises_nearly_to_the_end_still_falls_to_nothing(steps):
+    optimizer = torch.optim.SGD(network().parameters(), lr=1.0)
+    schedule = cosine_with_warmup(optimizer, steps, warmup=0.99)
+    rates = []
+    for _ in range(steps):
+        rates += schedule.get_last_lr()
+        optimizer.step()
+        schedule.step()
+
+    assert rates[-1] == 1.0
+    assert schedule.get_last_lr() == [pytest.approx(0.0)]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from cutmix.algorithms import CutMix, MixUp
 from cutmix.core import Algorithm, Callback, Event
@@ -112,6 +112,15 @@ def test_python_s_and_numpy_s_generators_are_not_touched():
     assert (random.getstate(), np.random.get_state()[1].tolist()) == found  # noqa: NPY002
 
 
+def test_a_generator_that_training_and_evaluation_share_is_left_as_found():
+    own = torch.Generator().manual_seed(3)
+    found = own.get_state()
+
+    fitted(data=loader(generator=own), eval_dataloader=loader(generator=own), eval_interval="2ba")
+
+    assert own.get_state().equal(found)
+
+
 def test_evaluation_leaves_no_trace_in_the_weights():
     model = network(0.5)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -144,6 +153,38 @@ def test_fits_in_a_row_go_on_where_training_stopped(parts):
 
     assert trainer.state.timestamp.batch == 12
     assert same(model, fitted(network(0.5), algorithms=CutMix()))
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return ((IMAGES[number], LABELS[number]) for number in torch.randperm(22).tolist())
+
+
+def drawn_on_the_way():
+    chosen = (torch.randint(22, (4,)) for _ in range(6))
+    return ((IMAGES[numbers], LABELS[numbers]) for numbers in chosen)
+
+
+@pytest.mark.parametrize(
+    "source", [DataLoader(Stream(), batch_size=4), drawn_on_the_way], ids=["stream", "drawing function"]
+)
+def test_fits_in_a_row_go_on_in_what_gives_its_batches_in_an_order_of_its_own(source):
+    model = network(0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    trainer = Trainer(model, source, None, 1, optimizers=optimizer, device="cpu", seed=7, progress_bar=False)
+    for part in ("4ba", "3ba", "5ba"):
+        trainer.fit(part)
+
+    assert same(model, fitted(network(0.5), source))
+
+
+def test_a_fit_for_an_epoch_in_the_midst_of_one_trains_what_is_left_of_it():
+    model = network()
+    trainer = Trainer(model, loader(), None, 1, device="cpu", progress_bar=False)
+    trainer.fit("4ba")
+    trainer.fit("1ep")
+
+    assert (trainer.state.timestamp.epoch, trainer.state.timestamp.batch) == (1, 6)
 
 
 class Collector(Callback):

@@ -25,7 +25,7 @@ from cutmix.keys import fold
 from cutmix.trainer.evaluation import Evaluator
 from cutmix.trainer.loggers import JsonLines, Timings
 from cutmix.trainer.loop import Loop, Settings
-from cutmix.trainer.optim import default_optimizer
+from cutmix.trainer.optim import check_optimizers, check_schedulers, default_optimizer
 from cutmix.trainer.order import batches_of, limit_for
 from cutmix.trainer.progress import ProgressBar, say
 from cutmix.trainer.runtime import device_for, generators_of, precision_for, seeded
@@ -54,18 +54,20 @@ class Trainer:
 
     Args:
         model: any module called as ``model(images)``; it is moved to the device, its initial weights are the caller's.
-        train_dataloader: a DataLoader, any iterable of batches, or a function that makes one for each epoch.
+        train_dataloader: a DataLoader, any iterable of batches, or a function that makes one for each epoch. What draws
+            from torch's generators repeats under one seed; a sampler that draws from numpy's or Python's does not.
         eval_dataloader: the same, for evaluation.
         max_duration: ``'3ep'``, ``'500ba'``, ``'50000sp'`` or a number of epochs.
         algorithms: one or several, in the order in which they act.
-        optimizers: one or several; without any, ``AdamW(lr=1e-3)``.
-        schedulers: one or several of torch's, stepped after each epoch.
+        optimizers: one or several, of parameters of the model; without any, ``AdamW(lr=1e-3)``.
+        schedulers: one or several of torch's, of these optimizers, stepped after each epoch.
         step_schedulers_every_batch: step them after each batch instead.
         loss_fn: ``loss_fn(outputs, target)``, a mean over the samples.
         metrics: by name, for plain targets; measured in evaluation, and in training on batches that are not mixed.
         device: ``'cpu'``, ``'gpu'`` (cuda or mps), ``'mps'`` or a torch.device; None takes a GPU where there is one.
         precision: ``'fp32'`` or ``'amp_bf16'``.
-        device_train_microbatch_size: the most samples that are computed at once; the gradient stays the whole batch's.
+        device_train_microbatch_size: the most samples that are computed at once. The parts' gradients are weighted by
+            samples: the whole batch's where the loss is a plain mean, not with class weights or ignored labels.
         eval_interval: how often to evaluate, besides when training ends; None or 0 for never.
         train_subset_num_batches: the most batches of an epoch; -1 for all.
         eval_subset_num_batches: the most batches of an evaluation; -1 for all.
@@ -75,7 +77,8 @@ class Trainer:
         callbacks: one or several.
         loggers: one or several, beside the files in ``save_folder``.
         progress_bar: whether to show a bar and say what was chosen, on stderr.
-        save_folder: where ``metrics.jsonl`` and ``timings.jsonl`` are written; made when ``fit`` starts.
+        save_folder: where ``metrics.jsonl`` and ``timings.jsonl`` are written; made when ``fit`` starts. A figure that
+            is nan or infinite is null there.
     """
 
     def __init__(  # noqa: PLR0913 - the names that Composer's users know
@@ -107,16 +110,19 @@ class Trainer:
     ) -> None:
         place = device_for(device)
         context = precision_for(place, precision)
+        self._is_closed = False
         self._files = [] if save_folder is None else [JsonLines(Path(save_folder) / name) for name in FILES]
+        chosen = _several("optimizers", optimizers, Optimizer)
+        check_optimizers(chosen, _checked(model), loss_fn)
         self.state = State(
-            model=_checked(model).to(place),
+            model=model.to(place),
             loss_fn=loss_fn,
             device=place,
             seed=_seed_for(seed),
             precision=precision,
             input_key=input_key,
             target_key=target_key,
-            optimizers=_several("optimizers", optimizers, Optimizer),
+            optimizers=chosen,
             schedulers=_several("schedulers", schedulers, LRScheduler),
             algorithms=tuple(_several("algorithms", algorithms, Algorithm)),
             callbacks=(
@@ -127,6 +133,7 @@ class Trainer:
             ),
             max_duration=Time.parse(max_duration, "max_duration"),
         )
+        check_schedulers(self.state.schedulers, self.state.optimizers)
         self._loggers = Loggers([*_several("loggers", loggers, Logger), *self._files[:1]])
         self._run = Runner(self.state, self._loggers)
         self._evaluator = Evaluator(
@@ -149,7 +156,11 @@ class Trainer:
             self._run(Event.INIT)
 
     def fit(self, duration: int | str | Time | None = None) -> None:
-        """Train until ``max_duration``, or for ``duration`` from where training stopped, mid-epoch too."""
+        """Train until ``max_duration``, or for ``duration`` from where training stopped, mid-epoch too.
+
+        Epochs are counted by their ends: in the midst of an epoch ``fit('1ep')`` trains what is left of it.
+        """
+        self._check_open("fit")
         if self._loop is None:
             raise ValueError("train_dataloader must be given to fit, got None; pass it to the Trainer")
         self._aim(duration)
@@ -163,6 +174,7 @@ class Trainer:
 
     def eval(self, eval_dataloader: Source | None = None) -> dict[str, float]:
         """Return what evaluation measures, under the names that are logged: ``eval/loss``, ``eval/accuracy``."""
+        self._check_open("eval")
         evaluator = self._evaluator
         if eval_dataloader is not None:
             evaluator = replace(evaluator, source=eval_dataloader)
@@ -171,7 +183,10 @@ class Trainer:
         return measured
 
     def close(self) -> None:
-        """Write out what is held back and let go of files, callbacks and loggers; nothing is trained after this."""
+        """Write out what is held back and let go of files, callbacks and loggers: nothing is measured after this."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._loggers.close()
         for callback in self.state.callbacks:
             callback.close()
@@ -191,6 +206,13 @@ class Trainer:
         self.state.batches_per_epoch = batches.per_epoch
         evaluator = self._evaluator if self._evaluator.source is not None else None
         return Loop(self._run, self._loggers, batches, evaluator, settings)
+
+    def _check_open(self, method: str) -> None:
+        if self._is_closed:
+            raise ValueError(
+                f"{method} must come before close, got a Trainer that is closed; close it (or leave its with block) "
+                "after the last fit and eval, or make another Trainer"
+            )
 
     def _take_default_optimizer(self, *, aloud: bool) -> None:
         self.state.optimizers = [default_optimizer(self.state.model)]
