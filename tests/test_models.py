@@ -96,3 +96,57 @@ def test_timm_builds_what_it_knows_and_the_rest_is_refused(monkeypatch):
     assert models.build("timm:resnet18", 4).out_features == 4
     with pytest.raises(ValueError, match=r"it has .*resnet18"):
         models.build("timm:resnet_18", 4)
+
+
+def refuses(classes):
+    raise RuntimeError("no weights today\nand a long story")
+
+
+@pytest.mark.parametrize(
+    ("function", "complaint"),
+    [(refuses, r"RuntimeError: no weights today$"), (lambda: None, r"TypeError: .* takes 0 positional arguments .*$")],
+)
+def test_a_function_that_cannot_be_called_is_refused_with_its_error(function, complaint, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nets", SimpleNamespace(mine=function))
+
+    with pytest.raises(
+        ValueError, match=rf"^model 'nets:mine' must be a function .*, calling it with 5 gave {complaint}"
+    ):
+        models.build("nets:mine", 5)
+
+
+def test_a_module_that_breaks_while_it_is_imported_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "broken_module.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(ValueError, match=r"not to be had \(ZeroDivisionError: division by zero\)"):
+        models.build("broken_module:net", 5)
+
+
+class Pair(nn.Linear):
+    def forward(self, images):
+        return images, images
+
+
+@pytest.mark.parametrize(
+    ("network", "complaint"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 6)), r"got \(2, 6\); name another, or change"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(7, 5)), r"got RuntimeError: mat1 and mat2 .*\(--image-size\)"),
+        (Pair(1, 1), "got a tuple; name another"),
+        (nn.Flatten(), "must have parameters that can be learnt, got none"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_refused(network, complaint):
+    with pytest.raises(ValueError, match=f"^model 'mine' .*{complaint}"):
+        models.check_fit("mine", network, torch.zeros(2, 3, 8, 8), 5)
+
+
+def test_trying_a_network_leaves_it_as_it_was():
+    network = models.build("resnet8", 5)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    models.check_fit("resnet8", network, torch.randn(2, 3, 8, 8), 5)
+
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -116,14 +116,49 @@ def from_function(name: str, num_classes: int) -> nn.Module:
     place, _, called = name.partition(":")
     try:
         function = getattr(import_module(place), called)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a module may fail in any way while it is imported
         raise ValueError(
-            f"model {name!r} is not to be had ({error}); name a function that can be imported, as "
+            f"model {name!r} is not to be had ({in_a_line(error)}); name a function that can be imported, as "
             "package.module:function, and put its folder on PYTHONPATH"
         ) from error
-    network = function(num_classes)
+    try:
+        network = function(num_classes)
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r} must be a function of the number of classes, calling it with {num_classes} gave "
+            f"{in_a_line(error)}"
+        ) from error
     if not isinstance(network, nn.Module):
         raise ValueError(  # noqa: TRY004 - a setting is wrong, not a call
             f"model {name!r} must return a torch.nn.Module, got {type(network).__name__}"
         )
     return network
+
+
+@torch.no_grad()
+def check_fit(name: str, network: nn.Module, images: Maps, num_classes: int) -> None:
+    """Refuse a network that learns nothing, or that does not give each image a score a class (tried without training).
+
+    Raises:
+        ValueError: naming the model, what came and what was expected, in one line.
+    """
+    rule = f"model {name!r} must turn images {tuple(images.shape)} into scores {len(images), num_classes}"
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ValueError(f"model {name!r} must have parameters that can be learnt, got none")
+    training = network.training
+    try:
+        scores = network.eval()(images)
+    except Exception as error:
+        raise ValueError(
+            f"{rule}, got {in_a_line(error)}; name another, or give the images a size that it takes (--image-size)"
+        ) from error
+    finally:
+        network.train(training)
+    got = tuple(scores.shape) if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+    if got != (len(images), num_classes):
+        raise ValueError(f"{rule}, got {got}; name another, or change its last layer")
+
+
+def in_a_line(error: Exception) -> str:
+    """Return what kind of error it is, and the first line of its message."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])

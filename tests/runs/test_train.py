@@ -1,14 +1,18 @@
 import json
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from cutmix.core.time import Time
 from cutmix.runs.config import steps_of
 from cutmix.runs.folder import RunFolder, read_json
 from cutmix.runs.settings import Settings, Task
-from cutmix.runs.train import build, train
+from cutmix.runs.train import DivergedError, prepare, train
 
 
 @pytest.fixture
@@ -67,11 +71,32 @@ def test_steps_are_counted_in_batches_whatever_the_unit(duration, steps):
     assert str(Time.parse(duration)) == duration
 
 
-def test_initial_weights_follow_from_the_seed_and_leave_torchs_generator_alone():
+@pytest.mark.parametrize("model", ["resnet8", "lazy:network"])
+def test_initial_weights_follow_from_the_seed_and_leave_torchs_generator_alone(task, model, monkeypatch):
+    lazy = SimpleNamespace(network=lambda classes: nn.Sequential(nn.Flatten(), nn.LazyLinear(classes)))
+    monkeypatch.setitem(sys.modules, "lazy", lazy)
     before = torch.random.get_rng_state()
 
-    one, two, other = (build("resnet8", 3, seed).head.weight for seed in (1, 1, 2))
+    jobs = [prepare(Settings(task=replace(task, model=model), seed=seed)) for seed in (1, 1, 2)]
+    one, two, other = (next(iter(job.model.parameters())) for job in jobs)
 
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_run_that_diverges_says_from_which_step_on_and_leaves_no_weights(task, tmp_path):
+    with pytest.raises(DivergedError, match=r"^diverged: the loss is nan from step \d on; lower --lr, got 1e\+20$"):
+        trained(replace(task, lr=1e20), tmp_path / "run")
+
+    assert RunFolder(tmp_path / "run").metrics.exists()
+    assert not RunFolder(tmp_path / "run").weights.exists()
+
+
+def test_a_network_that_does_not_fit_is_refused_before_a_folder_is_made(task, tmp_path, monkeypatch):
+    networks = SimpleNamespace(one_too_many=lambda classes: nn.Sequential(nn.Flatten(), nn.LazyLinear(classes + 1)))
+    monkeypatch.setitem(sys.modules, "networks", networks)
+
+    with pytest.raises(ValueError, match=r"'networks:one_too_many' must turn images \(2, 3, 8, 8\) .*, got \(2, 3\);"):
+        trained(replace(task, model="networks:one_too_many"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

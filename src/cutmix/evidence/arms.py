@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import final
+from typing import NoReturn, final
 
 import torch
 
@@ -21,7 +21,7 @@ from cutmix.evidence.report import Report, Result, scope_of
 from cutmix.runs.config import check_same, config_of
 from cutmix.runs.folder import RunFolder, check_writable, read_json, write_json
 from cutmix.runs.settings import Settings, Task
-from cutmix.runs.train import load_for, prepare
+from cutmix.runs.train import DivergedError, load_for, prepare
 
 TICK = 0.5
 
@@ -153,11 +153,17 @@ def _work(run: Run, threads: int) -> None:
         job = prepare(run.settings)
         job.run(run.folder, progress_bar=False)
         write_json(run.folder.measures, asdict(measure(job.model, job.splits)))
+    except DivergedError as error:
+        _give_up(run.folder, str(error))
     except Exception as error:  # noqa: BLE001 - whatever it was, the parent reports it
-        text = f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}"
-        run.folder.path.mkdir(parents=True, exist_ok=True)
-        run.folder.error.write_text(text, encoding="utf-8")
-        sys.exit(1)
+        _give_up(run.folder, f"failed: {type(error).__name__}: {error}\n\n{traceback.format_exc()}")
+
+
+def _give_up(folder: RunFolder, reason: str) -> NoReturn:
+    """Leave word for the parent, which reports its first line."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.error.write_text(reason, encoding="utf-8")
+    sys.exit(1)
 
 
 def _end_with_the_parent() -> None:
@@ -174,4 +180,4 @@ def _failure(run: Run, exitcode: int | None) -> list[str]:
     if not run.folder.error.exists():
         return [f"{run.name} ended with exit code {exitcode} and left no word"]
     reason, *_ = run.folder.error.read_text(encoding="utf-8").splitlines()
-    return [f"{run.name} failed: {reason} (all of it in {run.folder.error})"]
+    return [f"{run.name} {reason} (all of it in {run.folder.error})"]

@@ -27,11 +27,17 @@ from cutmix.trainer.trainer import Trainer
 PICTURED = 8
 
 
+@final
+class DivergedError(ArithmeticError):
+    """Training ended without a finite loss; the message says from which step on, and the remedy."""
+
+
 def train(settings: Settings, folder: Path, *, progress_bar: bool = True) -> None:
     """Train once, and write down in ``folder`` all that came of it.
 
     Raises:
         ValueError: when the settings, the data or the folder are bad; nothing is written then.
+        DivergedError: when the loss does not stay finite; the figures are written, the weights are not.
     """
     RunFolder(folder).check_free()
     prepare(settings).run(RunFolder(folder), progress_bar=progress_bar)
@@ -47,11 +53,16 @@ class Job:
     model: nn.Module
 
     def run(self, folder: RunFolder, *, progress_bar: bool) -> None:
-        """Train ``model``, and write down what came of it."""
+        """Train ``model``, and write down what came of it.
+
+        Raises:
+            DivergedError: when the loss does not stay finite; the figures are written, the weights are not.
+        """
         machine = {"device": str(device_for(None)), "threads": torch.get_num_threads()}
         with self._trainer(folder, progress_bar=progress_bar) as trainer:
             folder.create({**config_of(self.settings, self.splits), "machine": machine})
             trainer.fit()
+        check_converged(folder, self.settings.task.lr)
         save_model(self.model, str(folder.weights))
         for recipe in self.settings.recipes:
             if isinstance(recipe, Mixer):
@@ -80,13 +91,13 @@ class Job:
 
 
 def prepare(settings: Settings) -> Job:
-    """Read the data and build the network.
+    """Read the data, build the network and try it on two images.
 
     Raises:
-        ValueError: when the data or the model's name are bad.
+        ValueError: when the data or the model are bad, or do not fit each other.
     """
     splits = load_for(settings.task, settings.seed)
-    return Job(settings, splits, build(settings.task.model, len(splits.train.classes), settings.seed))
+    return Job(settings, splits, build(settings.task.model, splits.train, settings.seed))
 
 
 def load_for(task: Task, seed: int) -> Splits:
@@ -101,11 +112,23 @@ def load_for(task: Task, seed: int) -> Splits:
     )
 
 
-def build(model: str, num_classes: int, seed: int) -> nn.Module:
-    """Build a network whose initial weights depend on the seed alone."""
+def build(model: str, images: LabelledImages, seed: int) -> nn.Module:
+    """Build a network that fits ``images``; its initial weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(fold(seed, "weights"))
-        return models.build(model, num_classes)
+        network = models.build(model, len(images.classes))
+        models.check_fit(model, network, images.pixels[:2] / 255, len(images.classes))  # which may draw lazy weights
+        return network
+
+
+def check_converged(folder: RunFolder, lr: float) -> None:
+    """Refuse to go on from weights that are worth nothing.
+
+    Raises:
+        DivergedError: when the loss did not stay finite.
+    """
+    if folder.diverged is not None:
+        raise DivergedError(f"diverged: the loss is nan from step {folder.diverged} on; lower --lr, got {lr:g}")
 
 
 def draw_picture(recipe: Mixer, images: LabelledImages, seed: int, path: Path) -> None:
