@@ -60,3 +60,11 @@ def test_the_scope_is_read_from_what_the_run_was_made_from():
     assert scope_of({"settings": {"task": task}, "data": data, "steps": 700}) == (
         "resnet8 from scratch, 32x48, 700 steps of 32, 5,000 training images, no crop or flip"
     )
+
+
+def test_without_an_arm_that_mixes_by_cutmix_nothing_is_said_of_where_it_pays(report):
+    baseline, cutmix = report.results.values()
+
+    sentences = Report("resnet8", [0, 1], {"baseline": baseline, "mixup:alpha=0.4": cutmix}).sentences
+
+    assert [said.partition(":")[0] for said in sentences] == ["Gain"]

@@ -49,3 +49,11 @@ def test_a_single_seed_is_not_shown_with_the_reason():
 @pytest.mark.parametrize(("train_accuracy", "side"), [(0.981, "it has memorised"), (0.76, "it has not memorised")])
 def test_the_clean_train_accuracy_says_which_side_of_the_rule_one_is_on(train_accuracy, side):
     assert side in memory_sentence("baseline", train_accuracy)
+
+
+def test_no_difference_at_all_is_said_to_be_none():
+    said = sentence("mixup", "baseline", paired([0.5, 0.6], [0.5, 0.6]), "resnet8")
+
+    assert said.startswith(
+        "Not shown: mixup against baseline in test accuracy, +0.0 points (+0.0 to +0.0); there is no"
+    )

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, NamedTuple, final
 
+from cutmix.algorithms.cutmix import CutMix
 from cutmix.evidence.measures import Measures
 from cutmix.evidence.verdict import Paired, memory_sentence, paired, sentence
-from cutmix.runs.algorithms import BASELINE
+from cutmix.runs.algorithms import BASELINE, parse
 
 
 class Column(NamedTuple):
@@ -81,6 +82,8 @@ class Report:
     def sentences(self) -> list[str]:
         """Return what may be said of it."""
         verdicts = [sentence(arm, self.reference, self.paired(arm, "test_accuracy"), self.scope) for arm in self.others]
+        if not any(isinstance(parse(arm), CutMix) for arm in self.results):
+            return verdicts
         plain = [arm for arm in self.results if arm in BASELINE]
         return [*verdicts, *(memory_sentence(arm, fmean(self.values(arm, "train_accuracy"))) for arm in plain)]
 

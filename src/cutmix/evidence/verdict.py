@@ -54,6 +54,8 @@ def _reason(accuracy: Paired) -> str:
     seeds = len(accuracy.differences)
     if seeds == 1:
         return "one seed shows nothing, run --seeds 2 or more"
+    if not any(accuracy.differences):
+        return f"there is no difference for any of the {seeds} seeds"
     if accuracy.verdict == "not shown":
         return f"the sign is not the same for all {seeds} seeds"
     return f"the sign is the same for all {seeds} seeds (by luck alone in 1 of {2 ** (seeds - 1)} comparisons)"
