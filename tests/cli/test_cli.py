@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from cutmix.__main__ import main
+from cutmix.cli import boxed
 
 COLOURS = {"blue": (30, 40, 200), "red": (200, 40, 30), "green": (30, 180, 60)}
 
@@ -173,11 +175,66 @@ def test_another_runs_folder_is_refused_and_left_as_it_is(options, tmp_path, cap
     assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
 
 
-def test_an_unknown_option_exits_with_2(options):
-    with pytest.raises(SystemExit) as end:
-        main(["train", *options, "--no-such-option"])
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "cutmix: Expected one of {train, compare, demo}; see cutmix --help"),
+        (["trian"], "cutmix: Unrecognized options: trian; see cutmix --help"),
+        (["train"], "cutmix: Missing from cutmix train: --data"),
+        (["train", "--data", "x", "--frob"], "cutmix: Unrecognized options: --frob; see cutmix train --help"),
+        (
+            ["train", "--data", "x", "--lr", "abc"],
+            "cutmix: Error parsing --lr: could not convert string to float: 'abc'",
+        ),
+        (["compare", "--data", "x", "--jobs"], "cutmix: Missing value for argument '--jobs'. Expected 1 values; see"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_one_line(arguments, complaint, capsys):
+    assert refused(arguments, capsys).startswith(complaint)
 
-    assert end.value.code == 2
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        "╭─ Value error ───────╮\n│ Error parsing --lr: │\n│ no number           │\n│ ─────────────────── │\n│ Help │",
+        "\x1b[31m╭─ Value error ───────╮\x1b[0m\n│ \x1b[91mError\x1b[0m parsing --lr: no number │\n│ ─────── │\n",
+        " Value error \n ------------- \n  Error parsing --lr: no number.\n  ------------- \n  Help\n",
+        "Error parsing --lr: no number\n",
+    ],
+)
+def test_what_stands_in_a_box_of_any_kind_becomes_a_line(box):
+    assert boxed(box) == "Error parsing --lr: no number"
+
+
+def test_help_is_no_error(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--help"])
+
+    assert end.value.code in (None, 0)
+    assert "--batch-size" in capsys.readouterr().out
+
+
+def test_the_version_is_said(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"cutmix {version('cutmix')}\n"
+
+
+def test_ctrl_c_while_data_loads_ends_without_a_word(options, tmp_path, capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cutmix.runs.train.load", interrupted)
+
+    assert main(["train", *options, "--save-folder", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_a_run_that_diverges_ends_with_1_and_says_so(quiet, options, tmp_path, capsys):
+    code = main(["train", *options, *quiet, "--lr", "1e20", "--save-folder", str(tmp_path / "run")])
+
+    assert code == 1
+    assert "cutmix: diverged: the loss is nan from step" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_missing_package_names_the_extra(monkeypatch, capsys):

@@ -114,7 +114,7 @@ def test_a_run_that_fails_is_named_and_the_others_finish(task, tmp_path, monkeyp
 
     assert main(compared([*task, "--model", "networks:refuses_seed_1"], folder, seeds=2)) == 1
     out, err = capsys.readouterr()
-    assert err.count("failed: RuntimeError: no weights today (all of it in") == 2
+    assert err.count("gave RuntimeError: no weights today (all of it in") == 2
     assert "cutmix, seed 1" in err
     assert "| 1 seed " in out
 
@@ -154,3 +154,8 @@ def in_group(group):
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_run_that_diverges_is_said_to_have(task, tmp_path, capsys):
+    assert main(compared([*task, "--lr", "1e20"], tmp_path / "compare")) == 1
+    assert capsys.readouterr().err.count("seed 0 diverged: the loss is nan from step 2 on; lower --lr") == 2

@@ -1,7 +1,11 @@
 """The command line: each command checks and loads first, and only then does its work."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from functools import partial, wraps
+from io import StringIO
 from typing import TypeAlias
 
 import tyro
@@ -9,30 +13,66 @@ import tyro
 from cutmix.cli.compare import compare
 from cutmix.cli.demo import demo
 from cutmix.cli.train import train
+from cutmix.runs.train import DivergedError
 
 Work: TypeAlias = Callable[[], int]
 """What is left to do once everything is checked; returns the exit code."""
+Command: TypeAlias = Callable[..., Work]
 
-COMMANDS: dict[str, Callable[..., Work]] = {"train": train, "compare": compare, "demo": demo}
+COMMANDS: dict[str, Command] = {"train": train, "compare": compare, "demo": demo}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: bad input is one line, and 2.
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code: bad input is one line, and 2; a run that diverged is one, and 1.
 
-    Only what checks and loads is guarded: an error in the work itself is ours, and keeps its traceback.
+    Only what checks and loads is guarded: another error in the work itself is ours, and keeps its traceback.
     """
     try:
-        work = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="cutmix",
-            description="CutMix in every training loop.",
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        work = parsed(arguments)()
     except (ValueError, OSError) as error:
-        print("cutmix:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        return refused(error, 2)
     try:
         return work()
-    except KeyboardInterrupt:
-        return 130
+    except DivergedError as error:
+        return refused(error, 1)
+
+
+def refused(error: Exception, code: int) -> int:
+    """Say ``error`` in one line, and return ``code``."""
+    print("cutmix:", " ".join(str(error).split()), file=sys.stderr)
+    return code
+
+
+def parsed(arguments: Sequence[str]) -> Callable[[], Work]:
+    """Return the command that ``arguments`` ask for, its settings checked; ``--help`` ends here.
+
+    Raises:
+        ValueError: naming what is wrong with the command line, in one line.
+    """
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(
+                {name: put_off(command) for name, command in COMMANDS.items()},
+                prog="cutmix",
+                description="CutMix in every training loop.",
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as end:
+        if end.code in (None, 0):
+            raise
+        command = " ".join(["cutmix", *(name for name in arguments[:1] if name in COMMANDS)])
+        raise ValueError(f"{boxed(said.getvalue())}; see {command} --help") from None
+
+
+def put_off(command: Command) -> Callable[..., Callable[[], Work]]:
+    """Return what only takes down how ``command`` is called, so that nothing but the command line is read at first."""
+    return wraps(command)(lambda *args, **kwargs: partial(command, *args, **kwargs))
+
+
+def boxed(text: str) -> str:
+    """Return what tyro says in a box between its title and its next rule, which help follows."""
+    plain = re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯]", "", text)
+    said = re.split("[─-]{4,}", plain)[1:2] or [plain]
+    return " ".join(said[0].split()).removesuffix(".")
