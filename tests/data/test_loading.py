@@ -134,6 +134,12 @@ def test_a_damaged_picture_in_a_parquet_file_is_named_by_its_place(parquet):
         load(parquet("data.parquet", listed), parquet("test.parquet", rows(2)))
 
 
+def test_notes_say_that_each_seed_draws_what_is_held_back_and_what_is_trained_on(tmp_path):
+    splits = load(str(class_folders(tmp_path)), train_size=12, seed=7)
+
+    assert notes_of(splits).count("drawn anew for each seed (here 7).") == 2
+
+
 def test_notes_say_first_what_there_is(tmp_path):
     class_folders(tmp_path)
 
