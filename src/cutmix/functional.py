@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cutmix.algorithms.cutmix import CutMix
+from cutmix.algorithms.cutout import CutOut
 from cutmix.algorithms.mixer import Mixer
 from cutmix.algorithms.mixup import MixUp
 from cutmix.draws import Pairing
@@ -137,6 +138,39 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     plan = _draw(recipe, input, target, indices, generator)
     mixed = paste(input, plan, out=out, spatial_dims=recipe.axes(input.shape))
     return MixedUp(mixed, partners_of(target, plan), float(plan.opacity[0]) if plan.boxes.any() else 0.0)
+
+
+def cutout_batch(  # noqa: PLR0913 - Composer's arguments, and a few
+    input: Images,  # noqa: A002
+    num_holes: int = 1,
+    length: float = 0.5,
+    uniform_sampling: bool = False,  # noqa: FBT001, FBT002
+    *,
+    p: float = 1.0,
+    fill: float = 0.0,
+    out: Images | None = None,
+    spatial_dims: Sequence[int] | None = None,
+    generator: torch.Generator | None = None,
+) -> Images:
+    """Fill square holes of each image with one value (DeVries and Taylor 2017); the labels stay.
+
+    Args:
+        input: (batch, channels, height, width), any dtype and device. Never written to, unless it is also ``out``.
+        num_holes: how many; the same for the whole batch.
+        length: the side of a hole as a share of the image's shorter side, in (0, 1].
+        uniform_sampling: place holes so that every pixel is equally likely to be covered.
+        p: the chance that the batch gets holes at all.
+        fill: what the holes are filled with.
+        out: where the images go; ``out=input`` is in place. Else always new memory.
+        spatial_dims: the axes to cut, for what is not (batch, channels, height, width).
+        generator: a CPU generator to draw from; else torch's default one.
+
+    Raises:
+        TypeError: when an argument is of the wrong type.
+        ValueError: when an argument is out of its range or does not fit the others.
+    """
+    recipe = CutOut(num_holes, length, uniform_sampling, p=p, fill=fill, spatial_dims=_tuple(spatial_dims))
+    return recipe(input, out=out, generator=generator)
 
 
 def _draw(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cutmix.backends import mix_images
 from cutmix.plans import Plan
-from cutmix.shapes import Images, Labels
+from cutmix.shapes import Holes, Images, Labels
 from cutmix.targets import MixedTarget
 
 CHANNEL_COUNTS = (1, 3, 4)
@@ -54,6 +54,26 @@ def paste(
 ) -> Images:
     """Apply ``plan`` to a batch of images, masks or maps; ``name`` is what errors call them."""
     return _pasted(images, plan, out, _checked_axes_of(images, plan, out, spatial_dims, name))
+
+
+def erase(images: Images, holes: Holes, fill: float, *, out: Images | None, axes: tuple[int, ...]) -> Images:
+    """Fill ``holes`` along ``axes`` of each image with one value.
+
+    Raises:
+        TypeError: when integer images cannot hold ``fill``.
+        ValueError: when ``out`` does not fit.
+    """
+    if not images.is_floating_point() and fill != int(fill):
+        raise TypeError(f"fill must be a whole number for images of {images.dtype}, got {fill}: convert with .float()")
+    if out is None:
+        erased = images.clone()
+    else:
+        _check_out(images, out)
+        erased = out if out is images else out.copy_(images)
+    cut = erased.movedim(axes, tuple(range(-len(axes), 0)))
+    for starts, stops in holes.tolist():
+        cut[(..., *map(slice, starts, stops))] = fill
+    return erased
 
 
 def _checked_axes_of(
@@ -146,14 +166,23 @@ def check_targets(targets: Labels, images: Images) -> None:
             "targets must not be mixed yet, got a MixedTarget: the batch has met two mixers, perhaps one in the "
             "loader's collate_fn; take one of them away"
         )
-    for name, value in (("images", images), ("targets", targets)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}: convert with torch.as_tensor")
+    check_images(images)
+    check_images(targets, "targets")
     if targets.ndim == 0 or images.ndim == 0 or len(targets) != len(images) or len(images) == 0:
         raise ValueError(
             f"targets must have one entry an image, and at least one, got shape {tuple(targets.shape)} for images of "
             f"shape {tuple(images.shape)}: both start with the batch axis"
         )
+
+
+def check_images(images: object, name: str = "images") -> None:
+    """Check that images, or whatever errors shall call them, are a tensor.
+
+    Raises:
+        TypeError: when they are not.
+    """
+    if not isinstance(images, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(images).__name__}: convert with torch.as_tensor")
 
 
 def _is_mask(targets: Labels, size: tuple[int, ...]) -> bool:

@@ -17,6 +17,9 @@ Partners: TypeAlias = Int64[Tensor, " batch"]
 Boxes: TypeAlias = Int64[Tensor, "1 2 axes"] | Int64[Tensor, "batch 2 axes"]
 """One box for the whole batch, or one a sample: where it starts and where it stops (exclusive) along each axis."""
 
+Holes: TypeAlias = Int64[Tensor, "holes 2 axes"]
+"""Any number of boxes that the whole batch shares."""
+
 Opacity: TypeAlias = Float64[Tensor, " 1"] | Float64[Tensor, " batch"]
 """How much of the partner shows inside the box, from 0 to 1."""
 

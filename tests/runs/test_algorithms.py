@@ -23,8 +23,8 @@ def test_an_algorithm_is_made_from_its_name_and_its_settings(spec, algorithm):
 @pytest.mark.parametrize(
     ("spec", "complaint"),
     [
-        ("cutmux", "algorithm must be one of baseline, cutmix, mixup, got 'cutmux'"),
-        ("baseline:p=1", "algorithm must be one of baseline, cutmix, mixup, got 'baseline:p=1'"),
+        ("cutmux", "algorithm must be one of baseline, cutmix, mixup, cutout, got 'cutmux'"),
+        ("baseline:p=1", "algorithm must be one of baseline, cutmix, mixup, cutout, got 'baseline:p=1'"),
         ("cutmix:beta=1", "each setting must be one of alpha, .*, got 'beta=1' in 'cutmix:beta=1'"),
         ("cutmix:p=1,p=0", "once, got 'p=0' in 'cutmix:p=1,p=0'"),
         ("cutmix:spatial_dims=2", "each setting must be one of alpha"),

@@ -1,7 +1,8 @@
 """The algorithms: one object each, for the Trainer, for a plain loop and for a DataLoader."""
 
 from cutmix.algorithms.cutmix import CutMix
+from cutmix.algorithms.cutout import CutOut
 from cutmix.algorithms.mixup import MixUp
 from cutmix.algorithms.oneof import OneOf
 
-__all__ = ["CutMix", "MixUp", "OneOf"]
+__all__ = ["CutMix", "CutOut", "MixUp", "OneOf"]

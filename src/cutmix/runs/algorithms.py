@@ -5,10 +5,11 @@ from types import UnionType
 from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 from cutmix.algorithms.cutmix import CutMix
+from cutmix.algorithms.cutout import CutOut
 from cutmix.algorithms.mixup import MixUp
 from cutmix.core.algorithm import Algorithm
 
-RECIPES: dict[str, type[Algorithm]] = {"cutmix": CutMix, "mixup": MixUp}
+RECIPES: dict[str, type[Algorithm]] = {"cutmix": CutMix, "mixup": MixUp, "cutout": CutOut}
 BASELINE = ("baseline", "none")
 
 

@@ -1,0 +1,114 @@
+"""CutOut: fill boxes of each image with one value; the labels stay."""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from cutmix import boxes
+from cutmix.algorithms.recipe import check_number
+from cutmix.core.algorithm import Algorithm
+from cutmix.core.batch import Key
+from cutmix.core.event import Event
+from cutmix.draws import check_generator, draw_uniform, draw_uniforms
+from cutmix.keys import generator_for
+from cutmix.mixing import check_images, erase, picture_axes
+from cutmix.shapes import Holes, Images
+
+if TYPE_CHECKING:
+    from cutmix.core.logger import Logger
+    from cutmix.core.state import State
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CutOut(Algorithm):
+    """Fill square holes of each image with one value (DeVries and Taylor 2017); the same holes for the whole batch.
+
+    Call it in a plain loop, ``images = cutout(images)``, or hand it to ``Trainer(algorithms=[cutout, ...])``, before or
+    after what mixes.
+
+    Args:
+        num_holes: how many; they may overlap.
+        length: the side of a hole as a share of the image's shorter side, in (0, 1]. Rounds down.
+        uniform_sampling: place holes so that every pixel is equally likely to be covered; else the centre is uniform
+            over the image's pixels. Clipped at the edges.
+        input_key: where the images are in a batch; else the Trainer's.
+        p: the share of batches that get holes, in [0, 1].
+        fill: what the holes are filled with: 0 is the mean of standardised images.
+        spatial_dims: the axes to cut, for what is not (batch, channels, height, width).
+
+    Raises:
+        TypeError: when a setting is of the wrong type.
+        ValueError: when a setting is out of its range.
+    """
+
+    num_holes: int = 1
+    length: float = 0.5
+    uniform_sampling: bool = False
+    input_key: Key | None = None
+    _: KW_ONLY
+    p: float = 1.0
+    fill: float = 0.0
+    spatial_dims: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.num_holes, Integral) or self.num_holes < 1:
+            raise ValueError(f"num_holes must be a whole number, 1 or more, got {self.num_holes!r}")
+        check_number("length", self.length, 0.0, 1.0, "it is a share of the shorter side, for k pixels of n pass k / n")
+        if self.length == 0:
+            raise ValueError("length must lie in (0, 1], got 0: for no holes p=0")
+        check_number("p", self.p, 0.0, 1.0, "it is the share of batches that get holes")
+
+    def draw(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Holes:
+        """Draw the holes for one batch of this shape, on the host: none where the batch is left alone.
+
+        Args:
+            shape: of the whole batch, as ``images.shape``.
+            generator: a CPU generator; else torch's default one. It is advanced, never seeded.
+
+        Raises:
+            TypeError: when the generator is none.
+            ValueError: when the shape needs ``spatial_dims``, or the generator lives on another device.
+        """
+        check_generator(generator)
+        size = tuple(shape[axis] for axis in picture_axes(shape, self.spatial_dims))
+        if self.p < 1.0 and draw_uniform(generator) >= self.p:
+            return boxes.empty(len(size))[:0]
+        return torch.cat([self._draw_hole(size, generator) for _ in range(self.num_holes)])
+
+    def _draw_hole(self, size: tuple[int, ...], generator: torch.Generator | None) -> Holes:
+        side = boxes.side_for_length(self.length, min(size))
+        place = boxes.start_for_equal_pixels if self.uniform_sampling else boxes.start_around_a_pixel
+        chances = draw_uniforms(len(size), generator)
+        starts = [place(length, side, chance) for length, chance in zip(size, chances, strict=True)]
+        return boxes.clip(starts, [start + side for start in starts], size)
+
+    def __call__(
+        self, images: Images, *, out: Images | None = None, generator: torch.Generator | None = None
+    ) -> Images:
+        """Fill holes of a batch of images, out of place unless ``out`` says otherwise.
+
+        Args:
+            images: (batch, channels, height, width), any dtype and device.
+            out: where the images go; ``out=images`` is in place. Else always new memory.
+            generator: a CPU generator to draw from; else torch's default one.
+
+        Raises:
+            TypeError: when the images are no tensor, or cannot hold ``fill``.
+            ValueError: when a shape or ``out`` does not fit.
+        """
+        check_images(images)
+        holes = self.draw(images.shape, generator=generator)
+        return erase(images, holes, self.fill, out=out, axes=picture_axes(images.shape, self.spatial_dims))
+
+    def match(self, event: Event, state: "State") -> bool:  # noqa: ARG002 - the interface
+        return event == Event.AFTER_DATALOADER
+
+    def apply(self, event: Event, state: "State", logger: "Logger") -> None:  # noqa: ARG002 - the interface
+        key = state.input_key if self.input_key is None else self.input_key
+        images = state.batch_get_item(key)
+        generator = generator_for(state.seed, state.timestamp.batch, state.rank, "cutout")
+        state.batch_set_item(key, self(images, out=state.writable(images), generator=generator))
