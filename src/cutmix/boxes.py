@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from operator import add
 
 import numpy as np
 import torch
@@ -41,6 +42,16 @@ def start_for_equal_pixels(size: int, side: int, chance: float) -> int:
     """Return where a box starts so that each pixel is inside by the same chance: any place that shows a pixel."""
     places = size + max(side, 1) - 1
     return int(places * chance) - max(side, 1) + 1
+
+
+def placed(size: Sequence[int], sides: Sequence[int], chances: Sequence[float], *, evenly: bool) -> Boxes:
+    """Return one box with ``sides``, at the place that ``chances``, one an axis, fall on, cut off at the edges.
+
+    ``evenly`` is for equal pixels, else the box lies around a pixel.
+    """
+    start = start_for_equal_pixels if evenly else start_around_a_pixel
+    starts = list(map(start, size, sides, chances))
+    return clip(starts, list(map(add, starts, sides)), size)
 
 
 def clip(starts: Sequence[int], stops: Sequence[int], size: Sequence[int]) -> Boxes:

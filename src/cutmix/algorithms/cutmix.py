@@ -77,10 +77,7 @@ class CutMix(Recipe):
         if self.bbox is not None:
             return _fixed(self.bbox, size), 1.0
         sides, chances = self._draw_sides(size, generator)
-        place = boxes.start_for_equal_pixels if self.uniform_sampling else boxes.start_around_a_pixel
-        starts = list(map(place, size, sides, chances))
-        stops = [start + side for start, side in zip(starts, sides, strict=True)]
-        return boxes.clip(starts, stops, size), 1.0
+        return boxes.placed(size, sides, chances, evenly=self.uniform_sampling), 1.0
 
     def _draw_sides(self, size: tuple[int, ...], generator: torch.Generator | None) -> tuple[list[int], list[float]]:
         """Return the sides of the box, and one chance for its place along each axis."""

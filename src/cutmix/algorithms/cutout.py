@@ -80,11 +80,8 @@ class CutOut(Algorithm):
         return torch.cat([self._draw_hole(size, generator) for _ in range(self.num_holes)])
 
     def _draw_hole(self, size: tuple[int, ...], generator: torch.Generator | None) -> Holes:
-        side = boxes.side_for_length(self.length, min(size))
-        place = boxes.start_for_equal_pixels if self.uniform_sampling else boxes.start_around_a_pixel
-        chances = draw_uniforms(len(size), generator)
-        starts = [place(length, side, chance) for length, chance in zip(size, chances, strict=True)]
-        return boxes.clip(starts, [start + side for start in starts], size)
+        sides = [boxes.side_for_length(self.length, min(size))] * len(size)
+        return boxes.placed(size, sides, draw_uniforms(len(size), generator), evenly=self.uniform_sampling)
 
     def __call__(
         self, images: Images, *, out: Images | None = None, generator: torch.Generator | None = None
