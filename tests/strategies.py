@@ -5,7 +5,7 @@ import math
 import torch
 from hypothesis import strategies as st
 
-from cutmix.boxes import clip
+from cutmix.boxes import fixed
 from cutmix.plans import Plan
 
 DTYPES = (torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -19,7 +19,7 @@ seeds = st.integers(0, 2**32 - 1)
 def boxes_in(draw, size):
     """One box inside an image of ``size``, empty ones among them."""
     edges = [sorted(draw(st.tuples(st.integers(0, side), st.integers(0, side)))) for side in size]
-    return clip([start for start, _ in edges], [stop for _, stop in edges], size)
+    return fixed([start for start, _ in edges], [stop for _, stop in edges], 1)
 
 
 opaque = st.just(1.0)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cutmix.backends import mix_images
-from cutmix.boxes import clip
+from cutmix.boxes import fixed
 from cutmix.plans import Plan
 from strategies import DTYPES, numbered, plans
 
@@ -74,7 +74,7 @@ def test_out_receives_what_a_fresh_result_would_hold(backend, plan, in_place):
 def test_shape_strides_and_dtype_are_kept(backend, boxes):
     plan = Plan(
         torch.tensor([1, 2, 3, 0]),
-        clip([1, 2], [4, 6], (6, 10)).expand(boxes, -1, -1).contiguous(),
+        fixed([1, 2], [4, 6], 1).expand(boxes, -1, -1).contiguous(),
         torch.ones(boxes, dtype=torch.float64),
         (6, 10),
     )
@@ -93,7 +93,7 @@ def test_shape_strides_and_dtype_are_kept(backend, boxes):
 def test_a_full_opacity_copies_infinities_and_nans(backend, boxes):
     plan = Plan(
         torch.tensor([1, 0]),
-        clip([0], [2], (3,)).expand(boxes, -1, -1).contiguous(),
+        fixed([0], [2], 1).expand(boxes, -1, -1).contiguous(),
         torch.ones(boxes, dtype=torch.float64),
         (3,),
     )
@@ -113,7 +113,7 @@ def test_gradients_flow_to_own_and_partner(plan):
 
 
 def test_an_unknown_backend_is_refused_with_the_choices():
-    plan = Plan(torch.tensor([0]), clip([0], [1], (3,)), torch.ones(1, dtype=torch.float64), (3,))
+    plan = Plan(torch.tensor([0]), fixed([0], [1], 1), torch.ones(1, dtype=torch.float64), (3,))
 
     with pytest.raises(ValueError, match=r"backend must be one of .*'reference'.*'numpy'"):
         mix_images(torch.zeros(1, 1, 3), plan, backend="numpy")
@@ -122,7 +122,7 @@ def test_an_unknown_backend_is_refused_with_the_choices():
 @pytest.mark.parametrize("backend", ["reference", *OTHERS])
 def test_a_full_opacity_copies_also_beside_samples_that_are_blended(backend):
     opacity = torch.tensor([1.0, 0.5], dtype=torch.float64)
-    plan = Plan(torch.tensor([1, 0]), clip([0], [2], (2,)).repeat(2, 1, 1), opacity, (2,))
+    plan = Plan(torch.tensor([1, 0]), fixed([0], [2], 1).repeat(2, 1, 1), opacity, (2,))
     images = torch.tensor([[[torch.inf, 1.0]], [[2.0, 3.0]]])
 
     mixed = mix_images(images, plan, backend=backend)

@@ -4,89 +4,95 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutmix.boxes import (
-    clip,
+    around_pixels,
     empty,
     even,
-    side_for_length,
-    side_for_share,
-    start_around_a_pixel,
-    start_for_equal_pixels,
+    fixed,
+    for_equal_pixels,
+    sides_for_length,
+    sides_for_shares,
     volume,
-    whole,
 )
-from strategies import sides, sizes
+from strategies import boxes_in, sides, sizes
 
 shares = st.floats(0.0, 1.0)
+EVENLY = np.array([[(step + 0.5) / 720] for step in range(720)])
+LAST = np.array([[1 - 2**-53]])
 
 
-@given(sizes, st.data())
-def test_the_volume_of_a_box_is_the_number_of_its_pixels(size, data):
-    starts = [data.draw(st.integers(-15, 15)) for _ in size]
-    stops = [start + data.draw(st.integers(0, 15)) for start in starts]
+def all_of(side, count):
+    return np.full((count, 1), side)
+
+
+@given(st.data(), sizes)
+def test_the_volume_of_a_box_is_the_number_of_its_pixels(data, size):
+    box = data.draw(boxes_in(size))
 
     counted = torch.zeros(size)
-    counted[tuple(slice(max(start, 0), max(stop, 0)) for start, stop in zip(starts, stops, strict=True))] = 1
-    assert volume(clip(starts, stops, size).numpy()).item() == counted.sum()
+    counted[tuple(map(slice, *box[0].tolist()))] = 1
+    assert volume(box).item() == counted.sum()
 
 
 def test_a_box_over_the_edge_weighs_by_what_shows():
-    box = clip(starts=[-2, 0], stops=[2, 4], size=(4, 6))
+    box = around_pixels(np.array([[4, 4]]), np.array([[0.0, 0.5]]), size=(4, 6))
 
-    assert box.tolist() == [[[0, 0], [2, 4]]]
-    assert volume(box.numpy()).item() == 8
-
-
-@given(sizes)
-def test_the_whole_image_is_covered_and_the_empty_box_covers_nothing(size):
-    assert volume(whole(size).numpy()).item() == np.prod(size)
-    assert volume(empty(len(size)).numpy()).item() == 0
+    assert box.tolist() == [[[0, 1], [2, 5]]]
+    assert volume(box).item() == 8
 
 
-@given(shares, sides, st.integers(1, 3))
-def test_a_side_never_exceeds_the_image_and_covers_at_most_the_share(share, size, axes):
-    side = side_for_share(share, size, axes)
-
-    assert 0 <= side <= size
-    assert (side / size) ** axes <= share + 1e-9
+@given(sizes, st.integers(1, 3))
+def test_an_empty_box_covers_nothing_and_a_fixed_one_is_what_it_is(size, count):
+    assert volume(empty(len(size), count)).tolist() == [0] * count
+    assert volume(fixed([0] * len(size), size, count)).tolist() == [np.prod(size)] * count
 
 
-@given(shares, sides)
+@given(st.lists(shares, min_size=1, max_size=4), sizes)
+def test_a_side_never_exceeds_the_image_and_covers_at_most_the_share(drawn, size):
+    found = sides_for_shares(np.array(drawn), size)
+
+    assert found.shape == (len(drawn), len(size))
+    assert ((found >= 0) & (found <= size)).all()
+    assert ((found / size).prod(1) <= np.array(drawn) + 1e-9).all()
+
+
+@given(shares, st.tuples(sides, sides))
 def test_in_the_plane_a_side_is_the_authors_to_the_bit(share, size):
-    assert side_for_share(share, size, 2) == int(size * np.sqrt(share))
+    assert sides_for_shares(np.array([share]), size).tolist() == [[int(side * np.sqrt(share)) for side in size]]
 
 
 @given(st.integers(0, 40))
 def test_an_odd_side_loses_a_pixel_and_an_even_one_stays(side):
-    assert even(side) == 2 * (side // 2)
+    assert even(np.array([[side]])).item() == 2 * (side // 2)
 
 
 @given(st.integers(1, 512), st.data())
 def test_k_pixels_of_n_are_the_length_k_of_n(size, data):
     pixels = data.draw(st.integers(1, size))
 
-    assert side_for_length(pixels / size, size) == pixels
-
-
-EVENLY = [(step + 0.5) / 720 for step in range(720)]
+    assert sides_for_length(pixels / size, (size,), 2).tolist() == [[pixels], [pixels]]
 
 
 @given(sides, st.integers(1, 12))
-def test_equal_pixels_are_covered_by_equally_many_places(size, side):
-    places = [start_for_equal_pixels(size, side, chance) for chance in [*EVENLY, 0.0, 1 - 2**-53]]
+def test_equal_pixels_are_covered_equally_often(size, side):
+    boxes = for_equal_pixels(all_of(side, 720), EVENLY, (size,))[:, :, 0]
 
-    covering = [sum(start <= pixel < start + side for start in range(1 - side, size)) for pixel in range(size)]
-    assert set(covering) == {side}
-    assert set(places) == set(range(1 - side, size))
+    covered = [((boxes[:, 0] <= pixel) & (pixel < boxes[:, 1])).sum().item() for pixel in range(size)]
+    assert (boxes[:, 0] < boxes[:, 1]).all()
+    assert max(covered) - min(covered) <= 2
+    assert abs(np.mean(covered) - 720 * side / (size + side - 1)) <= 2
 
 
 @given(sides, st.integers(0, 12))
 def test_a_box_around_a_pixel_has_its_centre_in_the_image_evenly(size, side):
-    centres = [start_around_a_pixel(size, side, chance) + side // 2 for chance in EVENLY]
+    boxes = around_pixels(all_of(even(np.array([[side]])).item(), 720), EVENLY, (size,))[:, :, 0]
 
-    assert all(abs(centres.count(pixel) - 720 / size) <= 1 for pixel in range(size))
+    half = side // 2
+    centres = [pixel for pixel in range(size) for chance in EVENLY if int(size * chance.item()) == pixel]
+    assert boxes.tolist() == [[max(0, centre - half), min(size, centre + half)] for centre in centres]
+    assert max(centres.count(pixel) for pixel in range(size)) - 720 // size <= 1
 
 
-@given(sides, st.integers(0, 12))
+@given(sides, st.integers(1, 12))
 def test_no_chance_leads_past_the_last_place(size, side):
-    assert start_around_a_pixel(size, side, 1 - 2**-53) + side // 2 == size - 1
-    assert start_for_equal_pixels(size, side, 1 - 2**-53) == size - 1
+    assert for_equal_pixels(all_of(side, 1), LAST, (size,)).flatten().tolist() == [size - 1, size]
+    assert around_pixels(all_of(2 * side, 1), LAST, (size,)).flatten().tolist() == [max(0, size - 1 - side), size]

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutmix.draws import draw_beta, draw_ring, draw_shuffle, draw_uniforms
+from cutmix.draws import draw_betas, draw_chances, draw_coins, draw_ring, draw_shuffle
 from strategies import seeds
 
 
@@ -39,8 +39,7 @@ def test_a_shuffle_is_a_permutation(batch, seed):
 
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 4.0])
 def test_a_beta_draw_has_the_mean_and_variance_of_the_distribution(alpha):
-    generator = seeded(0)
-    drawn = torch.tensor([draw_beta(alpha, generator) for _ in range(20_000)])
+    drawn = torch.from_numpy(draw_betas(alpha, 20_000, seeded(0)))
 
     assert ((drawn >= 0) & (drawn <= 1)).all()
     assert drawn.mean().item() == pytest.approx(0.5, abs=0.015)
@@ -48,7 +47,12 @@ def test_a_beta_draw_has_the_mean_and_variance_of_the_distribution(alpha):
 
 
 def test_uniform_draws_fill_the_unit_interval():
-    drawn = torch.tensor(draw_uniforms(20_000, seeded(0)))
+    drawn = torch.from_numpy(draw_chances(10_000, 2, seeded(0))).flatten()
 
     assert ((drawn >= 0) & (drawn < 1)).all()
     assert torch.histc(drawn, 10, 0, 1).sub(2000).abs().max() < 5 * 2000**0.5
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_coins_fall_as_often_as_they_should(p):
+    assert draw_coins(p, 20_000, seeded(0)).double().mean().item() == pytest.approx(p, abs=0.015 * (0 < p < 1))

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import cutmix.functional as cf
 from cutmix.algorithms import CutMix
-from cutmix.draws import draw_beta_and_uniforms, draw_ring
+from cutmix.draws import draw_betas_and_chances, draw_ring
 from strategies import DTYPES, numbered, seeds
 
 pictures = st.tuples(st.integers(2, 6), st.integers(1, 3), st.integers(1, 20), st.integers(1, 20))
@@ -42,7 +42,7 @@ def test_it_gives_the_bytes_of_the_authors_rule(shape, alpha, seed):
     mixed, target_perm, area, bbox = cf.cutmix_batch(images, labels, alpha=alpha, generator=seeded(seed))
 
     draws = seeded(seed)
-    partners, (lam, chances) = draw_ring(shape[0], draws), draw_beta_and_uniforms(alpha, 2, draws)
+    partners, ((lam,), (chances,)) = draw_ring(shape[0], draws), draw_betas_and_chances(alpha, 1, 2, draws)
     centre = [int(side * chance) for side, chance in zip(shape[2:], chances, strict=True)]
     box = the_authors_box(shape, lam, centre)
     expected, expected_area = the_authors_mix(images, partners, box)

@@ -4,14 +4,14 @@ from hypothesis import given
 from torch.nn import functional as F
 
 from cutmix import CutMix, MixedTarget, Plan, mix
-from cutmix.boxes import clip
+from cutmix.boxes import fixed
 from strategies import numbered, plans, seeds
 
 
 def half(batch=3, size=(4, 6)):
     """The left half of each image comes from the next one."""
     partners = torch.arange(batch).roll(-1)
-    return Plan(partners, clip([0, 0], [size[0], size[1] // 2], size), torch.ones(1, dtype=torch.float64), size)
+    return Plan(partners, fixed([0, 0], [size[0], size[1] // 2], 1), torch.ones(1, dtype=torch.float64), size)
 
 
 def test_class_indices_become_own_partner_and_kept():

@@ -5,13 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutmix.boxes import clip
+from cutmix.boxes import fixed
 from cutmix.plans import Plan
 from strategies import plans
 
 
 def one_box(**changes):
-    plan = Plan(torch.tensor([1, 2, 0]), clip([1, 2], [3, 6], (4, 8)), torch.ones(1, dtype=torch.float64), (4, 8))
+    plan = Plan(torch.tensor([1, 2, 0]), fixed([1, 2], [3, 6], 1), torch.ones(1, dtype=torch.float64), (4, 8))
     return replace(plan, **changes)
 
 
@@ -32,7 +32,7 @@ def test_what_is_kept_is_the_share_of_pixels_outside_the_box(plan):
 
 
 def test_a_blend_keeps_what_its_opacity_leaves():
-    plan = one_box(boxes=clip([0, 0], [4, 8], (4, 8)), opacity=torch.tensor([0.25], dtype=torch.float64))
+    plan = one_box(boxes=fixed([0, 0], [4, 8], 1), opacity=torch.tensor([0.25], dtype=torch.float64))
 
     assert plan.kept.tolist() == [0.75, 0.75, 0.75]
 

@@ -1,75 +1,68 @@
-"""Whole-number geometry of boxes: how large, from where to where, how much they cover."""
+"""Whole-number geometry of boxes: how large, from where to where, how much they cover.
 
-import math
+In numpy, which asks less than torch for so few numbers: one row a box, one column an axis.
+"""
+
 from collections.abc import Sequence
-from operator import add
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 
-from cutmix.shapes import Boxes
+from cutmix.shapes import Boxes, Chances, Drawn, Edges, Sides, Volumes
 
 
-def side_for_share(share: float, size: int, axes: int) -> int:
-    """Return the side, in whole pixels of ``size``, of a box that covers about ``share`` of ``axes`` axes.
+def sides_for_shares(shares: Drawn, size: Sequence[int]) -> Sides:
+    """Return the sides, in whole pixels, of boxes that cover about these shares of an image of ``size``.
 
-    Source: Yun et al. 2019, eq. 2, where ``share`` is 1 - lambda. Rounds down, as the authors' code does.
+    Source: Yun et al. 2019, eq. 2, where a share is 1 - lambda. Rounds down, as the authors' code does.
     """
-    fraction = math.sqrt(share) if axes == 2 else share ** (1.0 / axes)  # noqa: PLR2004 - the plane, as the authors have it
-    return int(size * fraction)
+    axes = len(size)
+    fractions = np.sqrt(shares) if axes == 2 else shares ** (1.0 / axes)  # noqa: PLR2004 - the plane, as the authors have it
+    return (fractions[:, None] * size).astype(np.int64)
 
 
-def side_for_length(length: float, size: int) -> int:
-    """Return the side, in whole pixels, that is the fraction ``length`` of ``size``.
+def sides_for_length(length: float, size: Sequence[int], count: int) -> Sides:
+    """Return the sides, in whole pixels, of ``count`` boxes that are the fraction ``length`` of each side of ``size``.
 
     Rounds down, but for what floats lose: ``k / size`` gives ``k``.
     """
-    return int(size * length + 1e-9)
+    return np.tile((np.asarray(size) * length + 1e-9).astype(np.int64), (count, 1))
 
 
-def even(side: int) -> int:
-    """Return the side that the authors' code cuts: half of it, rounded down, to either hand of the centre."""
-    return side - side % 2
+def even(sides: Sides) -> Sides:
+    """Return the sides that the authors' code cuts: half of each, rounded down, to either hand of the centre."""
+    return sides - sides % 2
 
 
-def start_around_a_pixel(size: int, side: int, chance: float) -> int:
-    """Return where a box starts whose centre is the pixel that ``chance``, in [0, 1), falls on (the paper's rule)."""
-    return int(size * chance) - side // 2
+def around_pixels(sides: Sides, chances: Chances, size: Sequence[int]) -> Boxes:
+    """Return boxes whose centres are the pixels that ``chances``, in [0, 1), fall on (the paper's rule)."""
+    return _clipped((chances * size).astype(np.int64) - sides // 2, sides, size)
 
 
-def start_for_equal_pixels(size: int, side: int, chance: float) -> int:
-    """Return where a box starts so that each pixel is inside by the same chance: any place that shows a pixel."""
-    places = size + max(side, 1) - 1
-    return int(places * chance) - max(side, 1) + 1
+def for_equal_pixels(sides: Sides, chances: Chances, size: Sequence[int]) -> Boxes:
+    """Return boxes placed so that each pixel is inside by the same chance: any place that shows a pixel."""
+    before = np.maximum(sides, 1) - 1
+    return _clipped((chances * (np.asarray(size) + before)).astype(np.int64) - before, sides, size)
 
 
-def placed(size: Sequence[int], sides: Sequence[int], chances: Sequence[float], *, evenly: bool) -> Boxes:
-    """Return one box with ``sides``, at the place that ``chances``, one an axis, fall on, cut off at the edges.
-
-    ``evenly`` is for equal pixels, else the box lies around a pixel.
-    """
-    start = start_for_equal_pixels if evenly else start_around_a_pixel
-    starts = list(map(start, size, sides, chances))
-    return clip(starts, list(map(add, starts, sides)), size)
+def _clipped(starts: Edges, sides: Sides, size: Sequence[int]) -> Boxes:
+    """Return the boxes, cut off at the edges of the image."""
+    edges = np.empty((len(starts), 2, len(size)), dtype=np.int64)
+    edges[:, 0], edges[:, 1] = starts, starts + sides
+    return torch.from_numpy(np.minimum(np.maximum(edges, 0, out=edges), size, out=edges))
 
 
-def clip(starts: Sequence[int], stops: Sequence[int], size: Sequence[int]) -> Boxes:
-    """Return one box, cut off at the edges of the image."""
-    edges = [[min(max(edge, 0), length) for edge, length in zip(edges, size, strict=True)] for edges in (starts, stops)]
-    return torch.tensor([edges], dtype=torch.int64)
+def fixed(starts: Sequence[int], stops: Sequence[int], count: int) -> Boxes:
+    """Return ``count`` times the same box."""
+    return torch.tensor([[starts, stops]] * count, dtype=torch.int64)
 
 
-def empty(axes: int) -> Boxes:
-    """Return one box that covers nothing."""
-    return torch.zeros(1, 2, axes, dtype=torch.int64)
+def empty(axes: int, count: int = 1) -> Boxes:
+    """Return boxes that cover nothing."""
+    return torch.zeros(count, 2, axes, dtype=torch.int64)
 
 
-def whole(size: Sequence[int]) -> Boxes:
-    """Return one box that covers the whole image."""
-    return clip([0] * len(size), size, size)
-
-
-def volume(boxes: Int64[np.ndarray, "boxes 2 axes"]) -> Int64[np.ndarray, " boxes"]:
-    """Count the pixels in each box; in numpy, which asks less for so few numbers."""
-    return (boxes[:, 1] - boxes[:, 0]).prod(-1)
+def volume(boxes: Boxes) -> Volumes:
+    """Count the pixels in each box."""
+    edges = boxes.numpy()
+    return (edges[:, 1] - edges[:, 0]).prod(-1)

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
-from cutmix.shapes import Partners
+from cutmix.shapes import Chances, Coins, Drawn, Partners
 
 Pairing: TypeAlias = Literal["ring", "shuffle"]
 """Who gets whom: one random cycle through the batch, where nobody is its own partner, or a plain permutation."""
@@ -36,36 +36,37 @@ def draw_partners(batch: int, pairing: Pairing, generator: torch.Generator | Non
     return (draw_ring if pairing == "ring" else draw_shuffle)(batch, generator)
 
 
-def draw_beta(alpha: float, generator: torch.Generator | None = None) -> float:
-    """Draw from Beta(alpha, alpha): one uniform number for ``alpha`` 1, else two float64 gamma draws."""
-    return draw_beta_and_uniforms(alpha, 0, generator)[0]
+def draw_betas(alpha: float, count: int, generator: torch.Generator | None = None) -> Drawn:
+    """Draw ``count`` numbers from Beta(alpha, alpha): one uniform number each for ``alpha`` 1, else two gamma draws."""
+    return draw_betas_and_chances(alpha, count, 0, generator)[0]
 
 
-def draw_beta_and_uniforms(
-    alpha: float, count: int, generator: torch.Generator | None = None
-) -> tuple[float, list[float]]:
-    """Draw from Beta(alpha, alpha), and ``count`` numbers from the uniform distribution over [0, 1)."""
+def draw_betas_and_chances(
+    alpha: float, count: int, axes: int, generator: torch.Generator | None = None
+) -> tuple[Drawn, Chances]:
+    """Draw ``count`` numbers from Beta(alpha, alpha), and for each of them ``axes`` uniform ones."""
     if alpha == 1.0:
-        first, *uniforms = draw_uniforms(1 + count, generator)
-        return first, uniforms
-    one, other = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=generator).tolist()  # noqa: SLF001 - torch.distributions takes no generator
-    return one / (one + other), draw_uniforms(count, generator)
+        drawn = draw_chances(count, 1 + axes, generator)
+        return drawn[:, 0], drawn[:, 1:]
+    concentration = torch.full((count, 2), alpha, dtype=torch.float64)
+    gammas = torch._standard_gamma(concentration, generator=generator).numpy()  # noqa: SLF001 - torch.distributions takes no generator
+    return gammas[:, 0] / gammas.sum(1), draw_chances(count, axes, generator)
 
 
-def draw_uniform(generator: torch.Generator | None = None) -> float:
-    """Draw from the uniform distribution over [0, 1)."""
-    return draw_uniforms(1, generator)[0]
+def draw_chances(count: int, axes: int, generator: torch.Generator | None = None) -> Chances:
+    """Draw ``axes`` numbers for each of ``count`` boxes from the uniform distribution over [0, 1)."""
+    return torch.rand(count, axes, dtype=torch.float64, generator=generator).numpy()
 
 
-def draw_uniforms(count: int, generator: torch.Generator | None = None) -> list[float]:
-    """Draw ``count`` numbers from the uniform distribution over [0, 1)."""
-    return torch.rand(count, dtype=torch.float64, generator=generator).tolist()
+def draw_coins(p: float, count: int, generator: torch.Generator | None = None) -> Coins:
+    """Draw ``count`` times whether what happens with probability ``p`` does."""
+    return torch.rand(count, dtype=torch.float64, generator=generator) < p
 
 
 def draw_choice(weights: Sequence[float], generator: torch.Generator | None = None) -> int:
     """Draw a position in ``weights``, each as often as its share of their sum."""
     bounds = list(accumulate(weights))
-    return bisect_right(bounds, bounds[-1] * draw_uniform(generator))
+    return bisect_right(bounds, bounds[-1] * draw_chances(1, 1, generator).item())
 
 
 def check_generator(generator: object) -> None:

@@ -23,14 +23,16 @@ class CutMixed(NamedTuple):
     Attributes:
         mixed: the images, a box of each filled with its partner's.
         target_perm: ``target[partners]``.
-        area: the share of each image that is its own, in [0, 1], counted in pixels.
-        bbox: whole numbers (top, left, bottom, right); all starts, then all stops, in other numbers of axes.
+        area: the share of each image that is its own, in [0, 1], counted in pixels: a number for the whole batch, or
+            with ``per_sample`` a float32 tensor (batch,) on the images' device.
+        bbox: whole numbers (top, left, bottom, right); all starts, then all stops, in other numbers of axes. With
+            ``per_sample`` an int64 tensor (batch, 4) on the host.
     """
 
     mixed: Images
     target_perm: Labels
-    area: float
-    bbox: tuple[int, ...]
+    area: float | Tensor
+    bbox: tuple[int, ...] | Tensor
 
 
 class MixedUp(NamedTuple):
@@ -39,12 +41,13 @@ class MixedUp(NamedTuple):
     Attributes:
         mixed: the samples, blended with their partners.
         target_perm: ``target[partners]``.
-        mixing: the weight of the *partner*, in [0, 1].
+        mixing: the weight of the *partner*, in [0, 1]: a number, or with ``per_sample`` a float32 tensor (batch,) on
+            the samples' device.
     """
 
     mixed: Images
     target_perm: Labels
-    mixing: float
+    mixing: float | Tensor
 
 
 def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
@@ -56,13 +59,18 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     indices: Tensor | None = None,
     uniform_sampling: bool = False,  # noqa: FBT001, FBT002
     *,
+    per_sample: bool = False,
     p: float = 1.0,
     pairing: Pairing = "ring",
     out: Images | None = None,
     spatial_dims: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
 ) -> CutMixed:
-    """Fill a box of each image with the same region of another image of the batch (Yun et al. 2019).
+    """Fill a box of each image with the same region of another; ``per_sample`` makes ``area`` a tensor (batch,).
+
+    Source: Yun et al. 2019. With ``per_sample`` the card's loss line needs a ``loss_fn`` with ``reduction="none"``, and
+    the mean: ``loss = (area * loss_fn(y_hat, y) + (1 - area) * loss_fn(y_hat, y_perm)).mean()``; as it stands it fails
+    in ``backward``.
 
     As on the method card: ``area`` weighs each sample's *own* label, the partner's is weighed by the rest:
     ``loss = area * loss_fn(outputs, y) + (1 - area) * loss_fn(outputs, target_perm)``.
@@ -76,7 +84,8 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         bbox: cut just this box, (top, left, bottom, right) in whole pixels.
         indices: (batch,), each sample's partner, instead of drawing them.
         uniform_sampling: place the box so that every pixel is equally likely to be replaced.
-        p: the chance that the batch is mixed at all; if not, ``area`` is 1.
+        per_sample: draw a box of its own for each image.
+        p: the chance that the batch (with ``per_sample``: each image) is mixed at all; if not, ``area`` is 1.
         pairing: "ring", one random cycle, where nobody is its own partner, or "shuffle", Composer's permutation.
         out: where the mixed images go; ``out=input`` is in place. Else always new memory.
         spatial_dims: the axes to cut, for what is not (batch, channels, height, width).
@@ -89,6 +98,7 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     recipe = CutMix(
         alpha,
         uniform_sampling=uniform_sampling,
+        per_sample=per_sample,
         p=p,
         length=length,
         bbox=bbox,
@@ -97,6 +107,8 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     )
     plan = _draw(recipe, input, target, indices, generator)
     mixed = paste(input, plan, out=out, spatial_dims=recipe.axes(input.shape))
+    if per_sample:
+        return CutMixed(mixed, partners_of(target, plan), _on(input, plan.kept), _rows_of_boxes(plan))
     return CutMixed(mixed, partners_of(target, plan), float(plan.kept[0]), plan.bbox)
 
 
@@ -107,13 +119,14 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     alpha: float = 0.2,
     indices: Tensor | None = None,
     *,
+    per_sample: bool = False,
     p: float = 1.0,
     pairing: Pairing = "ring",
     out: Images | None = None,
     spatial_dims: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
 ) -> MixedUp:
-    """Blend each sample with another of the batch (Zhang et al. 2018).
+    """Blend each sample with another; ``per_sample`` makes ``mixing`` a tensor (batch,) (Zhang et al. 2018).
 
     As in Composer ``mixing`` weighs the *partner*, where CutMix's ``area`` weighs one's own:
     ``loss = (1 - mixing) * loss_fn(outputs, y) + mixing * loss_fn(outputs, target_perm)``.
@@ -124,7 +137,8 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         mixing: the partner's weight, in [0, 1], instead of drawing it.
         alpha: ``mixing`` is the smaller of lambda and 1 - lambda, lambda ~ Beta(alpha, alpha).
         indices: (batch,), each sample's partner, instead of drawing them.
-        p: the chance that the batch is mixed at all; if not, ``mixing`` is 0.
+        per_sample: draw a weight of its own for each sample.
+        p: the chance that the batch (with ``per_sample``: each sample) is mixed at all; if not, ``mixing`` is 0.
         pairing: "ring", one random cycle, where nobody is its own partner, or "shuffle", Composer's permutation.
         out: where the mixed samples go; ``out=input`` is in place. Else always new memory.
         spatial_dims: the axes of a sample's size; has no effect on the result.
@@ -134,10 +148,12 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         TypeError: when an argument is of the wrong type, or the samples are integers.
         ValueError: when an argument is out of its range or does not fit the others.
     """
-    recipe = MixUp(alpha, p=p, mixing=mixing, pairing=pairing, spatial_dims=_tuple(spatial_dims))
+    recipe = MixUp(alpha, per_sample=per_sample, p=p, mixing=mixing, pairing=pairing, spatial_dims=_tuple(spatial_dims))
     plan = _draw(recipe, input, target, indices, generator)
     mixed = paste(input, plan, out=out, spatial_dims=recipe.axes(input.shape))
-    return MixedUp(mixed, partners_of(target, plan), float(plan.opacity[0]) if plan.boxes.any() else 0.0)
+    blended = plan.opacity * plan.boxes.flatten(1).any(1)
+    weight = _on(input, blended.expand(plan.batch)) if per_sample else blended.item()
+    return MixedUp(mixed, partners_of(target, plan), weight)
 
 
 def cutout_batch(  # noqa: PLR0913 - Composer's arguments, and a few
@@ -179,6 +195,14 @@ def _draw(
     check_targets(targets, images)
     plan = recipe.draw(images.shape, generator=generator)
     return plan if indices is None else replace(plan, partners=_checked(indices, plan.batch))
+
+
+def _on(images: Images, values: Tensor) -> Tensor:
+    return values.to(images.device, torch.float32, non_blocking=True)
+
+
+def _rows_of_boxes(plan: Plan) -> Tensor:
+    return plan.boxes.expand(plan.batch, -1, -1).flatten(1)
 
 
 def _checked(indices: Tensor, batch: int) -> Tensor:

@@ -44,7 +44,7 @@ class Plan:
         if edges.min() < 0 or (starts > stops).any() or (stops > self.size).any():
             raise ValueError(
                 f"boxes must start and stop inside the image of size {self.size}, starts before stops, "
-                f"got {self.boxes.tolist()}: cut them off with cutmix.boxes.clip"
+                f"got {self.boxes.tolist()}: cut them off at the edges"
             )
         if self.opacity is not OPAQUE and not ((self.opacity >= 0.0) & (self.opacity <= 1.0)).all():
             raise ValueError(f"opacity must lie in [0, 1], got {self.opacity.tolist()}: 1 shows the partner alone")
@@ -57,7 +57,7 @@ class Plan:
     @property
     def kept(self) -> Kept:
         """Return how much of each sample's own content is left: from whole numbers, in float64, on the host."""
-        covered = volume(self.boxes.numpy()) / math.prod(self.size)
+        covered = volume(self.boxes) / math.prod(self.size)
         return torch.from_numpy(1.0 - self.opacity.numpy() * covered).expand(self.batch)
 
     @property

@@ -5,6 +5,7 @@ Axes: ``batch`` comes first, the axes of the image last (height before width); `
 
 from typing import TypeAlias
 
+import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Integer, Shaped
 from torch import Tensor
 
@@ -49,3 +50,21 @@ Hit: TypeAlias = Bool[Tensor, " batch"]
 
 Losses: TypeAlias = Float[Tensor, "..."]
 """Losses before or after the reduction."""
+
+Chances: TypeAlias = Float64[np.ndarray, "boxes axes"]
+"""Numbers in [0, 1), from which places follow."""
+
+Sides: TypeAlias = Int64[np.ndarray, "boxes axes"]
+"""The sides of boxes, in pixels."""
+
+Edges: TypeAlias = Int64[np.ndarray, "boxes axes"]
+"""Where boxes start, in pixels; also outside the image."""
+
+Volumes: TypeAlias = Int64[np.ndarray, " boxes"]
+"""How many pixels each box covers."""
+
+Drawn: TypeAlias = Float64[np.ndarray, " boxes"]
+"""What was drawn for each box."""
+
+Coins: TypeAlias = Bool[Tensor, " boxes"]
+"""Whether something happens to each box."""

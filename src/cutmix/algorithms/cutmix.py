@@ -10,9 +10,10 @@ import torch
 from cutmix import boxes
 from cutmix.algorithms.recipe import Recipe, check_number
 from cutmix.core.batch import Key
-from cutmix.draws import Pairing, draw_beta_and_uniforms, draw_uniforms
+from cutmix.draws import Pairing, draw_betas_and_chances, draw_chances
 from cutmix.mixing import picture_axes
-from cutmix.shapes import Boxes
+from cutmix.plans import OPAQUE
+from cutmix.shapes import Boxes, Chances, Opacity, Sides
 
 SHARE_OF_SIDE = "it is a share of the image side, for k pixels of n pass k / n"
 
@@ -24,7 +25,7 @@ class CutMix(Recipe):
 
     The paper's rule: lambda ~ Beta(alpha, alpha); box sides ``int(side * sqrt(1 - lambda))``, of which an odd one loses
     a pixel, as in the authors' code; the centre uniform over the image's pixels; clipped at the edges, so that labels
-    are weighted by what shows. One box for the whole batch.
+    are weighted by what shows. One box for the whole batch, unless ``per_sample``.
 
     Args:
         alpha: of the Beta distribution; 1 is the standard choice, 0 mixes nothing, else at least 0.01.
@@ -33,7 +34,8 @@ class CutMix(Recipe):
         input_key: where the images are in a batch (index, key, attribute, or a getter and setter); else the Trainer's,
             and 0 in a plain loop.
         target_key: where the targets are; else the Trainer's, and 1 in a plain loop.
-        p: the share of batches that are mixed, in [0, 1].
+        p: the share of batches that are mixed, in [0, 1]; of samples with ``per_sample``.
+        per_sample: draw a box of its own, and whether there is one, for each sample.
         length: cut this fraction of each side, in (0, 1], instead of drawing it; ``alpha`` is then unused. Rounds
             down; odd sides stay whole. The paper's centre may still clip it.
         bbox: cut just this box, in whole pixels: all starts, then all stops, (top, left, bottom, right) for images.
@@ -54,6 +56,7 @@ class CutMix(Recipe):
     target_key: Key | None = None
     _: KW_ONLY
     p: float = 1.0
+    per_sample: bool = False
     length: float | None = None
     bbox: tuple[int, ...] | None = None
     pairing: Pairing = "ring"
@@ -72,25 +75,31 @@ class CutMix(Recipe):
         """Return which axes are cut: ``spatial_dims``, else the last two of four."""
         return picture_axes(shape, self.spatial_dims)
 
-    def draw_region(self, size: tuple[int, ...], generator: torch.Generator | None) -> tuple[Boxes, float]:
-        """Draw the box of one batch by the rule of these settings; partners are opaque in it."""
+    def draw_regions(
+        self, size: tuple[int, ...], count: int, generator: torch.Generator | None
+    ) -> tuple[Boxes, Opacity]:
+        """Draw ``count`` boxes by the rule of these settings; partners are opaque in them."""
+        opacity = OPAQUE if count == 1 else OPAQUE.expand(count)
         if self.bbox is not None:
-            return _fixed(self.bbox, size), 1.0
-        sides, chances = self._draw_sides(size, generator)
-        return boxes.placed(size, sides, chances, evenly=self.uniform_sampling), 1.0
+            return _fixed(self.bbox, size, count), opacity
+        sides, chances = self._draw_sides(size, count, generator)
+        placed = boxes.for_equal_pixels if self.uniform_sampling else boxes.around_pixels
+        return placed(sides, chances, size), opacity
 
-    def _draw_sides(self, size: tuple[int, ...], generator: torch.Generator | None) -> tuple[list[int], list[float]]:
-        """Return the sides of the box, and one chance for its place along each axis."""
+    def _draw_sides(
+        self, size: tuple[int, ...], count: int, generator: torch.Generator | None
+    ) -> tuple[Sides, Chances]:
+        """Return the sides of each box, and one chance for its place along each axis."""
         if self.length is not None:
-            return [boxes.side_for_length(self.length, side) for side in size], draw_uniforms(len(size), generator)
+            return boxes.sides_for_length(self.length, size, count), draw_chances(count, len(size), generator)
         if self.alpha == 0:
-            return [0] * len(size), [0.0] * len(size)
-        kept, chances = draw_beta_and_uniforms(self.alpha, len(size), generator)
-        sides = [boxes.side_for_share(1.0 - kept, side, len(size)) for side in size]
-        return sides if self.uniform_sampling else list(map(boxes.even, sides)), chances
+            return boxes.sides_for_length(0.0, size, count), draw_chances(count, len(size), generator)
+        kept, chances = draw_betas_and_chances(self.alpha, count, len(size), generator)
+        sides = boxes.sides_for_shares(1.0 - kept, size)
+        return sides if self.uniform_sampling else boxes.even(sides), chances
 
 
-def _fixed(bbox: tuple[int, ...], size: tuple[int, ...]) -> Boxes:
+def _fixed(bbox: tuple[int, ...], size: tuple[int, ...], count: int) -> Boxes:
     starts, stops = bbox[: len(size)], bbox[len(size) :]
     inside = (
         len(bbox) == 2 * len(size)
@@ -102,4 +111,4 @@ def _fixed(bbox: tuple[int, ...], size: tuple[int, ...]) -> Boxes:
             f"bbox must be whole numbers, all starts then all stops, inside the image of size {size}, got {bbox}: "
             "for images (top, left, bottom, right) with 0 <= top <= bottom <= height and 0 <= left <= right <= width"
         )
-    return boxes.clip([int(start) for start in starts], [int(stop) for stop in stops], size)
+    return boxes.fixed([int(start) for start in starts], [int(stop) for stop in stops], count)

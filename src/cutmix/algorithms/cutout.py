@@ -12,7 +12,7 @@ from cutmix.algorithms.recipe import check_number
 from cutmix.core.algorithm import Algorithm
 from cutmix.core.batch import Key
 from cutmix.core.event import Event
-from cutmix.draws import check_generator, draw_uniform, draw_uniforms
+from cutmix.draws import check_generator, draw_chances, draw_coins
 from cutmix.keys import generator_for
 from cutmix.mixing import check_images, erase, picture_axes
 from cutmix.shapes import Holes, Images
@@ -75,13 +75,10 @@ class CutOut(Algorithm):
         """
         check_generator(generator)
         size = tuple(shape[axis] for axis in picture_axes(shape, self.spatial_dims))
-        if self.p < 1.0 and draw_uniform(generator) >= self.p:
-            return boxes.empty(len(size))[:0]
-        return torch.cat([self._draw_hole(size, generator) for _ in range(self.num_holes)])
-
-    def _draw_hole(self, size: tuple[int, ...], generator: torch.Generator | None) -> Holes:
-        sides = [boxes.side_for_length(self.length, min(size))] * len(size)
-        return boxes.placed(size, sides, draw_uniforms(len(size), generator), evenly=self.uniform_sampling)
+        count = self.num_holes if draw_coins(self.p, 1, generator).item() else 0
+        side = boxes.sides_for_length(self.length, [min(size)] * len(size), count)
+        placed = boxes.for_equal_pixels if self.uniform_sampling else boxes.around_pixels
+        return placed(side, draw_chances(count, len(size), generator), size)
 
     def __call__(
         self, images: Images, *, out: Images | None = None, generator: torch.Generator | None = None

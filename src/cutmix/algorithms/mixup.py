@@ -9,9 +9,9 @@ import torch
 from cutmix import boxes
 from cutmix.algorithms.recipe import Recipe, check_number
 from cutmix.core.batch import Key
-from cutmix.draws import Pairing, draw_beta
+from cutmix.draws import Pairing, draw_betas
 from cutmix.mixing import checked_axes
-from cutmix.shapes import Boxes
+from cutmix.shapes import Boxes, Opacity
 
 
 @final
@@ -20,7 +20,7 @@ class MixUp(Recipe):
     """Blend each sample with another of the batch, ``(1 - mixing) * own + mixing * partner`` (Zhang et al. 2018).
 
     ``mixing`` is the smaller of lambda and 1 - lambda, lambda ~ Beta(alpha, alpha), so that the own sample is the main
-    one, as in Composer. One weight for the whole batch.
+    one, as in Composer. One weight for the whole batch, unless ``per_sample``.
 
     Args:
         alpha: of the Beta distribution; 0.2 is the usual choice, 0 mixes nothing, else at least 0.01.
@@ -28,7 +28,8 @@ class MixUp(Recipe):
         input_key: where the samples are in a batch (index, key, attribute, or a getter and setter); else the
             Trainer's, and 0 in a plain loop.
         target_key: where the targets are; else the Trainer's, and 1 in a plain loop.
-        p: the share of batches that are mixed, in [0, 1].
+        p: the share of batches that are mixed, in [0, 1]; of samples with ``per_sample``.
+        per_sample: draw a weight of its own for each sample.
         mixing: the partner's weight, in [0, 1], instead of drawing it; ``alpha`` is then unused.
         pairing: "ring", one random cycle, where nobody is its own partner, or "shuffle", a plain permutation.
         spatial_dims: the axes that a mask shares with the samples; else all behind the channels.
@@ -44,6 +45,7 @@ class MixUp(Recipe):
     target_key: Key | None = None
     _: KW_ONLY
     p: float = 1.0
+    per_sample: bool = False
     mixing: float | None = None
     pairing: Pairing = "ring"
     spatial_dims: tuple[int, ...] | None = None
@@ -61,13 +63,15 @@ class MixUp(Recipe):
             raise ValueError(f"samples must have an axis behind the batch, got shape {tuple(shape)}: add one")
         return tuple(range(min(2, len(shape) - 1), len(shape)))
 
-    def draw_region(self, size: tuple[int, ...], generator: torch.Generator | None) -> tuple[Boxes, float]:
-        """Draw the partners' weight; the box is the whole sample, or empty where they weigh nothing."""
-        mixing = self._draw_mixing(generator)
-        return (boxes.whole(size), mixing) if mixing else (boxes.empty(len(size)), 1.0)
+    def draw_regions(
+        self, size: tuple[int, ...], count: int, generator: torch.Generator | None
+    ) -> tuple[Boxes, Opacity]:
+        """Draw the partners' weights; a box is the whole sample, or empty where they weigh nothing."""
+        mixing = self._draw_mixing(count, generator)
+        return boxes.fixed([0] * len(size), size, count) * (mixing > 0.0)[:, None, None], mixing
 
-    def _draw_mixing(self, generator: torch.Generator | None) -> float:
-        if self.mixing is not None:
-            return self.mixing
-        kept = draw_beta(self.alpha, generator) if self.alpha else 0.0
-        return min(kept, 1.0 - kept)
+    def _draw_mixing(self, count: int, generator: torch.Generator | None) -> Opacity:
+        if self.mixing is not None or self.alpha == 0:
+            return torch.full((count,), float(self.mixing or 0.0), dtype=torch.float64)
+        kept = torch.from_numpy(draw_betas(self.alpha, count, generator))
+        return torch.minimum(kept, 1.0 - kept)

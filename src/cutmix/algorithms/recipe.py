@@ -10,9 +10,9 @@ import torch
 
 from cutmix import boxes
 from cutmix.algorithms.mixer import Mixer
-from cutmix.draws import SMALLEST_ALPHA, Pairing, check_generator, draw_partners, draw_uniform
+from cutmix.draws import SMALLEST_ALPHA, Pairing, check_generator, draw_coins, draw_partners
 from cutmix.plans import OPAQUE, Plan
-from cutmix.shapes import Boxes
+from cutmix.shapes import Boxes, Opacity
 
 
 class Recipe(Mixer):
@@ -22,20 +22,28 @@ class Recipe(Mixer):
 
     alpha: float
     p: float
+    per_sample: bool
     pairing: Pairing
     spatial_dims: tuple[int, ...] | None
 
     @abstractmethod
-    def draw_region(self, size: tuple[int, ...], generator: torch.Generator | None) -> tuple[Boxes, float]:
-        """Draw the box of one batch, and the opacity of the partners in it."""
+    def draw_regions(
+        self, size: tuple[int, ...], count: int, generator: torch.Generator | None
+    ) -> tuple[Boxes, Opacity]:
+        """Draw ``count`` boxes, and the opacity of the partners in them."""
 
     def draw(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Plan:
         check_generator(generator)
         size = tuple(shape[axis] for axis in self.axes(shape))
         partners = draw_partners(shape[0], self.pairing, generator)
-        mixes = shape[0] > 1 and (self.p == 1.0 or draw_uniform(generator) < self.p)
-        box, opacity = self.draw_region(size, generator) if mixes else (boxes.empty(len(size)), 1.0)
-        return Plan(partners, box, OPAQUE if opacity == 1.0 else torch.tensor([opacity], dtype=torch.float64), size)
+        if shape[0] == 1:
+            return Plan(partners, boxes.empty(len(size)), OPAQUE, size)
+        count = shape[0] if self.per_sample else 1
+        coins = None if self.p == 1.0 else draw_coins(self.p, count, generator)
+        drawn, opacity = self.draw_regions(size, count, generator)
+        if coins is not None:
+            drawn = torch.where(coins[:, None, None], drawn, 0)
+        return Plan(partners, drawn, opacity, size)
 
     def _check_settings(self) -> None:
         check_number("alpha", self.alpha, 0.0, math.inf, "it is the parameter of Beta(alpha, alpha); 1 is standard")
@@ -44,12 +52,12 @@ class Recipe(Mixer):
                 f"alpha must be 0 (mixes nothing) or finite and at least {SMALLEST_ALPHA}, got {self.alpha}: "
                 "for fewer mixed batches use p"
             )
-        for name in ("interpolate_loss", "uniform_sampling"):
+        for name in ("interpolate_loss", "uniform_sampling", "per_sample"):
             if not isinstance(getattr(self, name, False), bool):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.spatial_dims is not None and not _are_whole(self.spatial_dims):
             raise TypeError(f"spatial_dims must be a tuple of axes, got {self.spatial_dims!r}: for example (2, 3)")
-        check_number("p", self.p, 0.0, 1.0, "it is the share of batches that are mixed")
+        check_number("p", self.p, 0.0, 1.0, "it is the share of batches, or of samples, that are mixed")
         if self.pairing not in get_args(Pairing):
             raise ValueError(f"pairing must be one of {get_args(Pairing)}, got {self.pairing!r}")
 
