@@ -18,7 +18,11 @@ lint: $(READY)  ## Format, lint, types, import floors.
 	$(BIN)/ty check
 	$(BIN)/lint-imports
 
-clean:
+bench: $(READY)  ## Measure what the machinery costs; results go to benchmarks/results.
+	$(BIN)/python benchmarks/loop_overhead.py
+	$(BIN)/python benchmarks/import_time.py
+
+clean:  ## Remove the environment and what was run.
 	rm -rf $(VENV) runs build
 
 $(READY): pyproject.toml constraints.txt
