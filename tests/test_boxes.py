@@ -84,11 +84,11 @@ def test_equal_pixels_are_covered_equally_often(size, side):
 
 @given(sides, st.integers(0, 12))
 def test_a_box_around_a_pixel_has_its_centre_in_the_image_evenly(size, side):
-    boxes = around_pixels(all_of(even(np.array([[side]])).item(), 720), EVENLY, (size,))[:, :, 0]
+    boxes = around_pixels(all_of(side, 720), EVENLY, (size,))[:, :, 0]
 
-    half = side // 2
+    before, behind = side // 2, side - side // 2
     centres = [pixel for pixel in range(size) for chance in EVENLY if int(size * chance.item()) == pixel]
-    assert boxes.tolist() == [[max(0, centre - half), min(size, centre + half)] for centre in centres]
+    assert boxes.tolist() == [[max(0, centre - before), min(size, centre + behind)] for centre in centres]
     assert max(centres.count(pixel) for pixel in range(size)) - 720 // size <= 1
 
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 import cutmix.functional as cf
 from cutmix.algorithms import CutMix, CutOut
+from cutmix.keys import generator_for
 from cutmix.trainer import Trainer
 from strategies import DTYPES, numbered, seeds
 
@@ -68,6 +69,16 @@ def test_in_the_trainer_it_cuts_before_or_after_mixing_and_leaves_the_labels():
         assert (left == 0).any()
         assert torch.equal(target if len(algorithms) == 1 else target.own, labels)
     assert torch.equal(images, numbered(4, 3, 6, 9).float() + 1)
+
+
+def test_in_the_trainer_its_holes_are_drawn_by_a_key_of_their_own():
+    images, cutout = torch.ones(2, 3, 32, 48), CutOut()
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4608, 4))
+    trainer = Trainer(model, [(images, torch.arange(2))], algorithms=cutout, progress_bar=False, seed=3)
+    trainer.fit()
+
+    expected = cutout(images, generator=generator_for(3, 0, purpose="cutout"))
+    assert torch.equal(trainer.state.batch[0], expected)
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,13 @@ def test_mixup_that_mixes_nothing_says_so():
     assert cf.mixup_batch(torch.rand(4, 3), torch.arange(4), alpha=0).mixing == 0
 
 
+def test_a_partner_that_weighs_nothing_leaves_no_trace():
+    samples = torch.tensor([[torch.inf, 1.0], [2.0, 3.0]])
+
+    assert torch.equal(cf.mixup_batch(samples, torch.arange(2), mixing=0.0).mixed, samples)
+    assert cf.mixup_batch(samples.nan_to_num().byte(), torch.arange(2), mixing=0.0).mixing == 0
+
+
 def test_mixup_in_place():
     images = torch.rand(4, 3, 5, 6)
     fresh = cf.mixup_batch(images, torch.arange(4), generator=seeded()).mixed
