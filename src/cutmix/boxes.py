@@ -3,7 +3,7 @@
 In numpy, which asks less than torch for so few numbers: one row a box, one column an axis.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -32,6 +32,11 @@ def sides_for_length(length: float, size: Sequence[int], count: int) -> Sides:
 def even(sides: Sides) -> Sides:
     """Return the sides that the authors' code cuts: half of each, rounded down, to either hand of the centre."""
     return sides - sides % 2
+
+
+def place_for(uniform_sampling: bool) -> Callable[[Sides, Chances, Sequence[int]], Boxes]:  # noqa: FBT001 - Composer's name
+    """Return the rule that places boxes."""
+    return for_equal_pixels if uniform_sampling else around_pixels
 
 
 def around_pixels(sides: Sides, chances: Chances, size: Sequence[int]) -> Boxes:

@@ -8,14 +8,12 @@ from typing import final
 import torch
 
 from cutmix import boxes
-from cutmix.algorithms.recipe import Recipe, check_number
+from cutmix.algorithms.recipe import Recipe, check_length
 from cutmix.core.batch import Key
 from cutmix.draws import Pairing, draw_betas_and_chances, draw_chances
 from cutmix.mixing import picture_axes
 from cutmix.plans import OPAQUE
 from cutmix.shapes import Boxes, Chances, Opacity, Sides
-
-SHARE_OF_SIDE = "it is a share of the image side, for k pixels of n pass k / n"
 
 
 @final
@@ -67,9 +65,7 @@ class CutMix(Recipe):
         if self.length is not None and self.bbox is not None:
             raise ValueError(f"at most one of length and bbox may be given, got {self.length} and {self.bbox}")
         if self.length is not None:
-            check_number("length", self.length, 0.0, 1.0, SHARE_OF_SIDE)
-            if self.length == 0:
-                raise ValueError(f"length must lie in (0, 1], got 0: {SHARE_OF_SIDE}, and to mix nothing p=0")
+            check_length(self.length, "to mix nothing")
 
     def axes(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return which axes are cut: ``spatial_dims``, else the last two of four."""
@@ -83,17 +79,15 @@ class CutMix(Recipe):
         if self.bbox is not None:
             return _fixed(self.bbox, size, count), opacity
         sides, chances = self._draw_sides(size, count, generator)
-        placed = boxes.for_equal_pixels if self.uniform_sampling else boxes.around_pixels
-        return placed(sides, chances, size), opacity
+        return boxes.place_for(self.uniform_sampling)(sides, chances, size), opacity
 
     def _draw_sides(
         self, size: tuple[int, ...], count: int, generator: torch.Generator | None
     ) -> tuple[Sides, Chances]:
         """Return the sides of each box, and one chance for its place along each axis."""
-        if self.length is not None:
-            return boxes.sides_for_length(self.length, size, count), draw_chances(count, len(size), generator)
-        if self.alpha == 0:
-            return boxes.sides_for_length(0.0, size, count), draw_chances(count, len(size), generator)
+        length = 0.0 if self.length is None and self.alpha == 0 else self.length
+        if length is not None:
+            return boxes.sides_for_length(length, size, count), draw_chances(count, len(size), generator)
         kept, chances = draw_betas_and_chances(self.alpha, count, len(size), generator)
         sides = boxes.sides_for_shares(1.0 - kept, size)
         return sides if self.uniform_sampling else boxes.even(sides), chances

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from cutmix import boxes
-from cutmix.algorithms.recipe import check_number
+from cutmix.algorithms.recipe import check_length, check_number
 from cutmix.core.algorithm import Algorithm
 from cutmix.core.batch import Key
 from cutmix.core.event import Event
@@ -57,9 +57,7 @@ class CutOut(Algorithm):
     def __post_init__(self) -> None:
         if not isinstance(self.num_holes, Integral) or self.num_holes < 1:
             raise ValueError(f"num_holes must be a whole number, 1 or more, got {self.num_holes!r}")
-        check_number("length", self.length, 0.0, 1.0, "it is a share of the shorter side, for k pixels of n pass k / n")
-        if self.length == 0:
-            raise ValueError("length must lie in (0, 1], got 0: for no holes p=0")
+        check_length(self.length, "for no holes")
         check_number("p", self.p, 0.0, 1.0, "it is the share of batches that get holes")
 
     def draw(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Holes:
@@ -76,9 +74,8 @@ class CutOut(Algorithm):
         check_generator(generator)
         size = tuple(shape[axis] for axis in picture_axes(shape, self.spatial_dims))
         count = self.num_holes if draw_coins(self.p, 1, generator).item() else 0
-        side = boxes.sides_for_length(self.length, [min(size)] * len(size), count)
-        placed = boxes.for_equal_pixels if self.uniform_sampling else boxes.around_pixels
-        return placed(side, draw_chances(count, len(size), generator), size)
+        sides = boxes.sides_for_length(self.length, [min(size)] * len(size), count)
+        return boxes.place_for(self.uniform_sampling)(sides, draw_chances(count, len(size), generator), size)
 
     def __call__(
         self, images: Images, *, out: Images | None = None, generator: torch.Generator | None = None

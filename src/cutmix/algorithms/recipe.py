@@ -14,6 +14,8 @@ from cutmix.draws import SMALLEST_ALPHA, Pairing, check_generator, draw_coins, d
 from cutmix.plans import OPAQUE, Plan
 from cutmix.shapes import Boxes, Opacity
 
+SHARE_OF_SIDE = "it is a share of the image side, for k pixels of n pass k / n"
+
 
 class Recipe(Mixer):
     """A way to draw one plan: who is paired, whether anything is mixed, then where and how much."""
@@ -73,6 +75,18 @@ def check_number(name: str, value: float, low: float, high: float, meaning: str)
         raise TypeError(f"{name} must be a number, got {value!r}: {meaning}")
     if not low <= value <= high:
         raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value}: {meaning}")
+
+
+def check_length(length: float, nothing: str) -> None:
+    """Check that a length is a share of a side, in (0, 1]; ``nothing`` says how to ask for less.
+
+    Raises:
+        TypeError: when it is no number.
+        ValueError: when it lies outside, or is nan.
+    """
+    check_number("length", length, 0.0, 1.0, SHARE_OF_SIDE)
+    if length == 0:
+        raise ValueError(f"length must lie in (0, 1], got 0: {SHARE_OF_SIDE}, and {nothing} p=0")
 
 
 def _are_whole(values: object) -> bool:

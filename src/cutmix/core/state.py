@@ -34,7 +34,6 @@ class State:
     device: torch.device
     seed: int
     rank: int = 0
-    world_size: int = 1
     precision: str = "fp32"
     input_key: Key = 0
     target_key: Key = 1
