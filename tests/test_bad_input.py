@@ -25,7 +25,7 @@ LABELS = torch.arange(4)
         ({"p": 1.5}, ValueError, r"p must lie in \[0, 1\], got 1\.5"),
         ({"length": 0}, ValueError, r"length must lie in \(0, 1\], got 0"),
         ({"length": 16}, ValueError, r"length must lie in \[0, 1\], got 16: .* for k pixels of n pass k / n"),
-        ({"length": 0.5, "bbox": (0, 0, 1, 1)}, ValueError, r"at most one of length and bbox"),
+        ({"length": 0.5, "bbox": (0, 0, 1, 1)}, ValueError, r"at most one of length, bbox and min_max"),
         (
             {"bbox": (0, 0, 99, 99)},
             ValueError,
@@ -182,7 +182,7 @@ def test_a_mixer_needs_images_and_targets(batch):
 
 @pytest.mark.parametrize("recipe", [CutMix, MixUp])
 def test_an_unknown_pairing_is_refused(recipe):
-    with pytest.raises(ValueError, match=r"pairing must be one of \('ring', 'shuffle'\), got 'random'"):
+    with pytest.raises(ValueError, match=r"pairing must be one of \('ring', 'shuffle', 'same_class'\), got 'random'"):
         recipe(pairing="random")
     with pytest.raises(ValueError, match=r"got \[\]"):
         recipe(pairing=[])

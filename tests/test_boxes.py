@@ -9,6 +9,8 @@ from cutmix.boxes import (
     even,
     fixed,
     for_equal_pixels,
+    inside,
+    sides_between,
     sides_for_length,
     sides_for_shares,
     volume,
@@ -96,3 +98,26 @@ def test_a_box_around_a_pixel_has_its_centre_in_the_image_evenly(size, side):
 def test_no_chance_leads_past_the_last_place(size, side):
     assert for_equal_pixels(all_of(side, 1), LAST, (size,)).flatten().tolist() == [size - 1, size]
     assert around_pixels(all_of(2 * side, 1), LAST, (size,)).flatten().tolist() == [max(0, size - 1 - side), size]
+
+
+fractions = st.tuples(st.floats(0, 1), st.floats(0.001, 1)).map(sorted)
+
+
+@given(fractions, sizes, st.data())
+def test_a_box_between_two_fractions_lies_inside_and_has_sides_between_them(fractions, size, data):
+    low, high = fractions
+    chance = st.floats(0, 1, exclude_max=True)
+    chances = np.array([data.draw(st.lists(chance, min_size=len(size), max_size=len(size))) for _ in range(2)])
+    sides = sides_between(low, high, size, chances[:1])
+    starts, stops = inside(sides, chances[1:], size)[0].numpy()
+
+    assert ((sides_for_length(low, size, 1) <= sides) & (sides <= sides_for_length(high, size, 1))).all()
+    assert (stops - starts == sides[0]).all()
+    assert (starts >= 0).all()
+    assert (stops <= size).all()
+
+
+def test_two_fractions_that_are_one_cut_what_a_length_cuts():
+    chances = np.linspace(0, 1, 22)[:-1].reshape(-1, 1)
+
+    assert (sides_between(0.3, 0.3, (10,), chances) == sides_for_length(0.3, (10,), 21)).all()

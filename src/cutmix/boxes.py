@@ -29,6 +29,15 @@ def sides_for_length(length: float, size: Sequence[int], count: int) -> Sides:
     return np.tile((np.asarray(size) * length + 1e-9).astype(np.int64), (count, 1))
 
 
+def sides_between(low: float, high: float, size: Sequence[int], chances: Chances) -> Sides:
+    """Return the sides, in whole pixels, that ``chances``, in [0, 1), fall on between two fractions of each side.
+
+    Both ends round down, as ``sides_for_length`` does, and both may be hit: all whole numbers between are alike.
+    """
+    smallest, largest = sides_for_length(low, size, 1), sides_for_length(high, size, 1)
+    return smallest + (chances * (largest - smallest + 1)).astype(np.int64)
+
+
 def even(sides: Sides) -> Sides:
     """Return the sides that the authors' code cuts: half of each, rounded down, to either hand of the centre."""
     return sides - sides % 2
@@ -48,6 +57,11 @@ def for_equal_pixels(sides: Sides, chances: Chances, size: Sequence[int]) -> Box
     """Return boxes placed so that each pixel is inside by the same chance: any place that shows a pixel."""
     before = np.maximum(sides, 1) - 1
     return _clipped((chances * (np.asarray(size) + before)).astype(np.int64) - before, sides, size)
+
+
+def inside(sides: Sides, chances: Chances, size: Sequence[int]) -> Boxes:
+    """Return boxes that lie wholly inside the image, at any such place by the same chance."""
+    return _clipped((chances * (np.asarray(size) - sides + 1)).astype(np.int64), sides, size)
 
 
 def _clipped(starts: Edges, sides: Sides, size: Sequence[int]) -> Boxes:

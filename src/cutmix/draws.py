@@ -8,10 +8,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
-from cutmix.shapes import Chances, Coins, Drawn, Partners
+from cutmix.shapes import Chances, Choices, Classes, Coins, Drawn, Partners
 
-Pairing: TypeAlias = Literal["ring", "shuffle"]
-"""Who gets whom: one random cycle through the batch, where nobody is its own partner, or a plain permutation."""
+Pairing: TypeAlias = Literal["ring", "shuffle", "same_class"]
+"""Who gets whom: one random cycle through the batch, where nobody is its own partner; a plain permutation; one random
+cycle inside each class."""
 
 SMALLEST_ALPHA = 0.01
 """Below it float64 gamma draws underflow to 0 / 0, and what is left of them is a coin."""
@@ -29,6 +30,25 @@ def draw_ring(batch: int, generator: torch.Generator | None = None) -> Partners:
 def draw_shuffle(batch: int, generator: torch.Generator | None = None) -> Partners:
     """Draw a permutation of ``range(batch)``: on average one sample is its own partner."""
     return torch.randperm(batch, generator=generator)
+
+
+def draw_ring_in_each_class(classes: Classes, generator: torch.Generator | None = None) -> Partners:
+    """Draw one random cycle inside each class: nobody is its own partner, unless it is alone in its class."""
+    shuffled = torch.randperm(len(classes), generator=generator).numpy()
+    order = shuffled[np.argsort(classes[shuffled], kind="stable")]
+    last = np.append(np.diff(classes[order]) != 0, True)
+    first = np.roll(last, 1)
+    following = np.roll(order, -1)
+    following[last] = order[first]
+    partners = np.empty_like(order)
+    partners[order] = following
+    return torch.from_numpy(partners)
+
+
+def draw_from(source: int, batch: int, generator: torch.Generator | None = None) -> Partners:
+    """Draw ``batch`` partners from ``range(source)``: nobody twice before everybody has been drawn once."""
+    rounds = -(-batch // source)
+    return torch.rand(rounds, source, dtype=torch.float64, generator=generator).argsort(1).flatten()[:batch]
 
 
 def draw_partners(batch: int, pairing: Pairing, generator: torch.Generator | None = None) -> Partners:
@@ -67,6 +87,12 @@ def draw_choice(weights: Sequence[float], generator: torch.Generator | None = No
     """Draw a position in ``weights``, each as often as its share of their sum."""
     bounds = list(accumulate(weights))
     return bisect_right(bounds, bounds[-1] * draw_chances(1, 1, generator).item())
+
+
+def draw_choices(weights: Sequence[float], count: int, generator: torch.Generator | None = None) -> Choices:
+    """Draw ``count`` positions in ``weights``, each as often as its share of their sum."""
+    bounds = np.cumsum(weights)
+    return np.searchsorted(bounds, bounds[-1] * draw_chances(count, 1, generator)[:, 0], side="right")
 
 
 def check_generator(generator: object) -> None:

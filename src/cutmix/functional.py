@@ -11,6 +11,7 @@ from cutmix.algorithms.cutmix import CutMix
 from cutmix.algorithms.cutout import CutOut
 from cutmix.algorithms.mixer import Mixer
 from cutmix.algorithms.mixup import MixUp
+from cutmix.algorithms.pairing import labels_in
 from cutmix.draws import Pairing
 from cutmix.mixing import check_targets, partners_of, paste
 from cutmix.plans import Plan
@@ -61,6 +62,7 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     *,
     per_sample: bool = False,
     p: float = 1.0,
+    min_max: tuple[float, float] | None = None,
     pairing: Pairing = "ring",
     out: Images | None = None,
     spatial_dims: Sequence[int] | None = None,
@@ -80,13 +82,15 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
             A batch of one is left as it is, whatever else is given.
         target: (batch, ...), targets of any kind.
         length: cut this fraction of each side, in (0, 1], instead of drawing it: 0.25 cuts a quarter of each side.
-        alpha: lambda is drawn from Beta(alpha, alpha); unused where ``length`` or ``bbox`` is given.
+        alpha: lambda is drawn from Beta(alpha, alpha); unused with ``length``, ``bbox`` or ``min_max``.
         bbox: cut just this box, (top, left, bottom, right) in whole pixels.
         indices: (batch,), each sample's partner, instead of drawing them.
         uniform_sampling: place the box so that every pixel is equally likely to be replaced.
         per_sample: draw a box of its own for each image.
         p: the chance that the batch (with ``per_sample``: each image) is mixed at all; if not, ``area`` is 1.
-        pairing: "ring", one random cycle, where nobody is its own partner, or "shuffle", Composer's permutation.
+        min_max: cut a box that lies wholly inside, each side between these two fractions of the image's, (0.2, 0.8).
+        pairing: "ring", one random cycle, where nobody is its own partner; "shuffle", Composer's permutation; or
+            "same_class", a random cycle inside each class: the target's ids, or where its rows are largest.
         out: where the mixed images go; ``out=input`` is in place. Else always new memory.
         spatial_dims: the axes to cut, for what is not (batch, channels, height, width).
         generator: a CPU generator to draw from; else torch's default one.
@@ -102,6 +106,7 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         p=p,
         length=length,
         bbox=bbox,
+        min_max=min_max,
         pairing=pairing,
         spatial_dims=_tuple(spatial_dims),
     )
@@ -139,7 +144,8 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         indices: (batch,), each sample's partner, instead of drawing them.
         per_sample: draw a weight of its own for each sample.
         p: the chance that the batch (with ``per_sample``: each sample) is mixed at all; if not, ``mixing`` is 0.
-        pairing: "ring", one random cycle, where nobody is its own partner, or "shuffle", Composer's permutation.
+        pairing: "ring", one random cycle, where nobody is its own partner; "shuffle", Composer's permutation; or
+            "same_class", a random cycle inside each class: the target's ids, or where its rows are largest.
         out: where the mixed samples go; ``out=input`` is in place. Else always new memory.
         spatial_dims: the axes of a sample's size; has no effect on the result.
         generator: a CPU generator to draw from; else torch's default one.
@@ -193,7 +199,8 @@ def _draw(
     recipe: Mixer, images: Images, targets: Labels, indices: Tensor | None, generator: torch.Generator | None
 ) -> Plan:
     check_targets(targets, images)
-    plan = recipe.draw(images.shape, generator=generator)
+    labels = labels_in(targets) if recipe.needs_labels else None
+    plan = recipe.draw(images.shape, generator=generator, labels=labels)
     return plan if indices is None else replace(plan, partners=_checked(indices, plan.batch))
 
 

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
-from typing import final
+from typing import cast, final
 
 import torch
 
 from cutmix import boxes
-from cutmix.algorithms.recipe import Recipe, check_length
+from cutmix.algorithms.recipe import Recipe
+from cutmix.algorithms.schedule import Schedule, Until
+from cutmix.algorithms.settings import check_length, check_min_max
 from cutmix.core.batch import Key
 from cutmix.draws import Pairing, draw_betas_and_chances, draw_chances
 from cutmix.mixing import picture_axes
@@ -26,46 +28,61 @@ class CutMix(Recipe):
     are weighted by what shows. One box for the whole batch, unless ``per_sample``.
 
     Args:
-        alpha: of the Beta distribution; 1 is the standard choice, 0 mixes nothing, else at least 0.01.
+        alpha: of the Beta distribution; 1 is the standard choice, 0 mixes nothing, else at least 0.01. It may follow
+            the clock: ``linear(1.0, 0.0)``, or any function of the elapsed share of the run, see ``at``.
         interpolate_loss: in the Trainer, weigh two calls of the loss instead of calling it on blended label rows.
         uniform_sampling: place the box so that every pixel is equally likely to be replaced; odd sides stay whole.
         input_key: where the images are in a batch (index, key, attribute, or a getter and setter); else the Trainer's,
             and 0 in a plain loop.
         target_key: where the targets are; else the Trainer's, and 1 in a plain loop.
-        p: the share of batches that are mixed, in [0, 1]; of samples with ``per_sample``.
+        p: the share of batches that are mixed, in [0, 1]; of samples with ``per_sample``. It may follow the clock too.
         per_sample: draw a box of its own, and whether there is one, for each sample.
         length: cut this fraction of each side, in (0, 1], instead of drawing it; ``alpha`` is then unused. Rounds
             down; odd sides stay whole. The paper's centre may still clip it.
         bbox: cut just this box, in whole pixels: all starts, then all stops, (top, left, bottom, right) for images.
             ``alpha`` is then unused.
-        pairing: "ring", one random cycle, where nobody is its own partner, or "shuffle", a plain permutation.
+        min_max: cut boxes that lie wholly inside, each side between two fractions of the image's, (0.2, 0.8): all
+            whole numbers between are alike, both ends round down and count. ``alpha`` is then unused.
+        pairing: "ring", one random cycle, where nobody is its own partner; "shuffle", a plain permutation; or
+            "same_class", a random cycle inside each class, where who is alone in it stays as it is.
+        until: mix nothing from then on: ``'270ep'`` since the start of the run, or a share of it, 0.9.
         spatial_dims: the axes to cut, for what is not (batch, channels, height, width): (2,) for signals, (1, 2) for
             grey or channels-last pictures, (2, 3, 4) for volumes.
 
     Raises:
         TypeError: when a setting is of the wrong type.
-        ValueError: when a setting is out of its range, or both ``length`` and ``bbox`` are given.
+        ValueError: when a setting is out of its range, or two of ``length``, ``bbox`` and ``min_max`` are given.
     """
 
-    alpha: float = 1.0
+    alpha: float | Schedule = 1.0
     interpolate_loss: bool = False
     uniform_sampling: bool = False
     input_key: Key | None = None
     target_key: Key | None = None
     _: KW_ONLY
-    p: float = 1.0
+    p: float | Schedule = 1.0
     per_sample: bool = False
     length: float | None = None
     bbox: tuple[int, ...] | None = None
+    min_max: tuple[float, float] | None = None
     pairing: Pairing = "ring"
+    until: Until | None = None
     spatial_dims: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         self._check_settings()
-        if self.length is not None and self.bbox is not None:
-            raise ValueError(f"at most one of length and bbox may be given, got {self.length} and {self.bbox}")
+        rules = {name: rule for name in ("length", "bbox", "min_max") if (rule := getattr(self, name)) is not None}
+        if len(rules) > 1:
+            raise ValueError(f"at most one of length, bbox and min_max may be given, got {rules}: leave the others out")
         if self.length is not None:
             check_length(self.length, "to mix nothing")
+        if self.min_max is not None:
+            check_min_max(self.min_max)
+            if self.uniform_sampling:
+                raise ValueError(
+                    f"uniform_sampling must be False with min_max, whose boxes lie wholly inside the image, "
+                    f"got min_max={self.min_max}: for sizes of one kind pass length"
+                )
 
     def axes(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return which axes are cut: ``spatial_dims``, else the last two of four."""
@@ -78,6 +95,10 @@ class CutMix(Recipe):
         opacity = OPAQUE if count == 1 else OPAQUE.expand(count)
         if self.bbox is not None:
             return _fixed(self.bbox, size, count), opacity
+        if self.min_max is not None:
+            chances = draw_chances(count, 2 * len(size), generator)
+            sides = boxes.sides_between(*self.min_max, size, chances[:, : len(size)])
+            return boxes.inside(sides, chances[:, len(size) :], size), opacity
         sides, chances = self._draw_sides(size, count, generator)
         return boxes.place_for(self.uniform_sampling)(sides, chances, size), opacity
 
@@ -85,10 +106,10 @@ class CutMix(Recipe):
         self, size: tuple[int, ...], count: int, generator: torch.Generator | None
     ) -> tuple[Sides, Chances]:
         """Return the sides of each box, and one chance for its place along each axis."""
-        length = 0.0 if self.length is None and self.alpha == 0 else self.length
+        length = 0.0 if self.length is None and self._has_no_alpha else self.length
         if length is not None:
             return boxes.sides_for_length(length, size, count), draw_chances(count, len(size), generator)
-        kept, chances = draw_betas_and_chances(self.alpha, count, len(size), generator)
+        kept, chances = draw_betas_and_chances(cast("float", self.alpha), count, len(size), generator)
         sides = boxes.sides_for_shares(1.0 - kept, size)
         return sides if self.uniform_sampling else boxes.even(sides), chances
 
@@ -105,4 +126,4 @@ def _fixed(bbox: tuple[int, ...], size: tuple[int, ...], count: int) -> Boxes:
             f"bbox must be whole numbers, all starts then all stops, inside the image of size {size}, got {bbox}: "
             "for images (top, left, bottom, right) with 0 <= top <= bottom <= height and 0 <= left <= right <= width"
         )
-    return boxes.fixed([int(start) for start in starts], [int(stop) for stop in stops], count)
+    return boxes.fixed([int(start) for start in starts], [int(stop) for stop in stops], 1).repeat(count, 1, 1)

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, cast, final
 
 import torch
 
 from cutmix import boxes
-from cutmix.algorithms.recipe import check_length, check_number
+from cutmix.algorithms.schedule import Schedule, Until, check_schedule, check_until, is_scheduled, settled
+from cutmix.algorithms.settings import check_length, check_p
 from cutmix.core.algorithm import Algorithm
 from cutmix.core.batch import Key
 from cutmix.core.event import Event
+from cutmix.core.time import Moment, Time
 from cutmix.draws import check_generator, draw_chances, draw_coins
 from cutmix.keys import generator_for
 from cutmix.mixing import check_images, erase, picture_axes
@@ -36,9 +38,11 @@ class CutOut(Algorithm):
         uniform_sampling: place holes so that every pixel is equally likely to be covered; else the centre is uniform
             over the image's pixels. Clipped at the edges.
         input_key: where the images are in a batch; else the Trainer's.
-        p: the share of batches that get holes, in [0, 1].
+        p: the share of batches that get holes, in [0, 1]. It may follow the clock: ``linear(0.0, 0.5)``, or any
+            function of the elapsed share of the run, see ``at``.
         fill: what the holes are filled with: 0 is the mean of standardised images.
         spatial_dims: the axes to cut, for what is not (batch, channels, height, width).
+        until: no holes from then on: ``'270ep'`` since the start of the run, or a share of it, 0.9.
 
     Raises:
         TypeError: when a setting is of the wrong type.
@@ -50,15 +54,29 @@ class CutOut(Algorithm):
     uniform_sampling: bool = False
     input_key: Key | None = None
     _: KW_ONLY
-    p: float = 1.0
+    p: float | Schedule = 1.0
     fill: float = 0.0
     spatial_dims: tuple[int, ...] | None = None
+    until: Until | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.num_holes, Integral) or self.num_holes < 1:
             raise ValueError(f"num_holes must be a whole number, 1 or more, got {self.num_holes!r}")
         check_length(self.length, "for no holes")
-        check_number("p", self.p, 0.0, 1.0, "it is the share of batches that get holes")
+        check_schedule("p", self.p, check_p)
+        check_until(self.until)
+
+    def at(self, time: float | str | Moment, *, of: str | int | Time | None = None) -> "CutOut":
+        """Return the settings of one moment, all of them numbers: these where none of them follows the clock.
+
+        Args:
+            time: what is over of the run: a share, from 0 to 1; or with ``of`` a time in the same unit.
+            of: how long the run is: ``'300ep'``, ``'9000ba'``, or a whole number of epochs.
+
+        Raises:
+            ValueError: when the time lies outside the run, or too little is known for what follows it.
+        """
+        return settled(self, Moment.parse(time, of)) if is_scheduled(self) else self
 
     def draw(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Holes:
         """Draw the holes for one batch of this shape, on the host: none where the batch is left alone.
@@ -71,9 +89,11 @@ class CutOut(Algorithm):
             TypeError: when the generator is none.
             ValueError: when the shape needs ``spatial_dims``, or the generator lives on another device.
         """
+        if is_scheduled(self):
+            raise ValueError(f"holes must come with a time to be drawn by, got {self}: at(epoch, of=epochs)(images)")
         check_generator(generator)
         size = tuple(shape[axis] for axis in picture_axes(shape, self.spatial_dims))
-        count = self.num_holes if draw_coins(self.p, 1, generator).item() else 0
+        count = self.num_holes if draw_coins(cast("float", self.p), 1, generator).item() else 0
         sides = boxes.sides_for_length(self.length, [min(size)] * len(size), count)
         return boxes.place_for(self.uniform_sampling)(sides, draw_chances(count, len(size), generator), size)
 
@@ -102,4 +122,4 @@ class CutOut(Algorithm):
         key = state.input_key if self.input_key is None else self.input_key
         images = state.batch_get_item(key)
         generator = generator_for(state.seed, state.timestamp.batch, state.rank, "cutout")
-        state.batch_set_item(key, self(images, out=state.writable(images), generator=generator))
+        state.batch_set_item(key, self.at(state.moment)(images, out=state.writable(images), generator=generator))

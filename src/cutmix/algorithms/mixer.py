@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from cutmix.algorithms.pairing import labels_in
 from cutmix.core.algorithm import Algorithm
 from cutmix.core.batch import Key, get_item, set_item
 from cutmix.core.event import Event
 from cutmix.core.logger import Logger
 from cutmix.core.state import State
+from cutmix.core.time import Moment, Time
 from cutmix.keys import generator_for
 from cutmix.losses import Mixed, mixed
 from cutmix.mixing import check_targets, mix
@@ -40,17 +42,75 @@ class Mixer(Algorithm):
         """Return which axes of a batch of this shape are cut, counted from the front."""
 
     @abstractmethod
-    def draw(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Plan:
+    def draw(
+        self,
+        shape: Sequence[int],
+        *,
+        generator: torch.Generator | None = None,
+        labels: Labels | None = None,
+        source: int | None = None,
+    ) -> Plan:
         """Draw the plan for one batch of this shape, on the host.
 
         Args:
             shape: of the whole batch, as ``images.shape``.
             generator: a CPU generator; else torch's default one. It is advanced, never seeded.
+            labels: class ids (batch,), or rows of shares (batch, classes) of which the largest counts: for
+                ``pairing="same_class"``, else not looked at. From a device they are copied to the host once, which
+                waits for them.
+            source: the length of another batch that the partners come from, whatever the pairing: nobody twice before
+                everybody has been drawn once. ``plan.partners`` then are positions in that batch.
 
         Raises:
             TypeError: when the generator is none.
-            ValueError: when the shape needs ``spatial_dims``, or the generator lives on another device.
+            ValueError: when the shape needs ``spatial_dims``, the pairing labels or the settings a time, or the
+                generator lives on another device.
         """
+
+    @property
+    @abstractmethod
+    def needs_labels(self) -> bool:
+        """Tell whether who is paired depends on the labels."""
+
+    @property
+    @abstractmethod
+    def is_scheduled(self) -> bool:
+        """Tell whether any setting follows the clock, so that a draw needs a time."""
+
+    @abstractmethod
+    def settled(self, moment: Moment) -> "Mixer":
+        """Return the recipe of one moment, whose settings are numbers."""
+
+    @abstractmethod
+    def without_mixing(self) -> "Mixer":
+        """Return a recipe with the same keys that mixes nothing."""
+
+    @final
+    def check_settled(self) -> None:
+        """Check that no setting follows the clock.
+
+        Raises:
+            ValueError: when one does.
+        """
+        if self.is_scheduled:
+            raise ValueError(
+                f"a recipe must come with a time to draw by, got {self}: mix.at(epoch, of=epochs)(images, targets)"
+            )
+
+    @final
+    def at(self, time: float | str | Moment, *, of: str | int | Time | None = None) -> "Mixer":
+        """Return the recipe of one moment, whose settings are numbers: itself where none of them follows the clock.
+
+        In a plain loop ``mix.at(epoch / epochs)(images, targets)``; in the Trainer leave it to the Trainer.
+
+        Args:
+            time: what is over of the run: a share, from 0 to 1; or with ``of`` a time in the same unit.
+            of: how long the run is: ``'300ep'``, ``'9000ba'``, or a whole number of epochs.
+
+        Raises:
+            ValueError: when the time lies outside the run, or too little is known for what follows it.
+        """
+        return self.settled(Moment.parse(time, of)) if self.is_scheduled else self
 
     @overload
     def __call__(
@@ -89,7 +149,15 @@ class Mixer(Algorithm):
 
         It draws from the worker's default generator, which torch seeds from the loader's: in a loop on several ranks
         give each rank's loader a ``generator=`` of its own, or all ranks draw the same boxes.
+
+        Raises:
+            ValueError: when a setting follows the clock.
         """
+        if self.is_scheduled:
+            raise ValueError(
+                f"collate must come from a recipe whose settings are numbers, got {self}: workers do not see the "
+                "clock; mix in the loop, mix.at(epoch, of=epochs)(images, targets)"
+            )
         return Collate(self, collate_fn)
 
     def match(self, event: Event, state: State) -> bool:  # noqa: ARG002 - the interface
@@ -107,7 +175,7 @@ class Mixer(Algorithm):
         input_key, target_key = self._keys(state.input_key, state.target_key)
         images, targets = state.batch_get_item(input_key), state.batch_get_item(target_key)
         generator = generator_for(state.seed, state.timestamp.batch, state.rank)
-        images, targets = self._mixed(images, targets, generator, memory=state.writable)
+        images, targets = self.at(state.moment)._mixed(images, targets, generator, memory=state.writable)  # noqa: SLF001
         state.batch_set_item(input_key, images)
         state.batch_set_item(target_key, targets)
 
@@ -119,7 +187,8 @@ class Mixer(Algorithm):
         memory: Callable[[Images], Images] | None = None,
     ) -> tuple[Images, MixedTarget | Tensor]:
         check_targets(targets, images)
-        plan = self.draw(images.shape, generator=generator)
+        labels = labels_in(targets) if self.needs_labels else None
+        plan = self.draw(images.shape, generator=generator, labels=labels)
         out = None if memory is None else memory(images)
         return mix(images, targets, plan, out=out, spatial_dims=self.axes(images.shape))
 

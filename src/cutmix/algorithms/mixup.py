@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import final
+from typing import cast, final
 
 import torch
 
 from cutmix import boxes
-from cutmix.algorithms.recipe import Recipe, check_number
+from cutmix.algorithms.recipe import Recipe
+from cutmix.algorithms.schedule import Schedule, Until
+from cutmix.algorithms.settings import check_number
 from cutmix.core.batch import Key
 from cutmix.draws import Pairing, draw_betas
 from cutmix.mixing import checked_axes
@@ -23,15 +25,18 @@ class MixUp(Recipe):
     one, as in Composer. One weight for the whole batch, unless ``per_sample``.
 
     Args:
-        alpha: of the Beta distribution; 0.2 is the usual choice, 0 mixes nothing, else at least 0.01.
+        alpha: of the Beta distribution; 0.2 is the usual choice, 0 mixes nothing, else at least 0.01. It may follow
+            the clock: ``linear(0.8, 0.0)``, or any function of the elapsed share of the run, see ``at``.
         interpolate_loss: in the Trainer, weigh two calls of the loss instead of calling it on blended label rows.
         input_key: where the samples are in a batch (index, key, attribute, or a getter and setter); else the
             Trainer's, and 0 in a plain loop.
         target_key: where the targets are; else the Trainer's, and 1 in a plain loop.
-        p: the share of batches that are mixed, in [0, 1]; of samples with ``per_sample``.
+        p: the share of batches that are mixed, in [0, 1]; of samples with ``per_sample``. It may follow the clock too.
         per_sample: draw a weight of its own for each sample.
         mixing: the partner's weight, in [0, 1], instead of drawing it; ``alpha`` is then unused.
-        pairing: "ring", one random cycle, where nobody is its own partner, or "shuffle", a plain permutation.
+        pairing: "ring", one random cycle, where nobody is its own partner; "shuffle", a plain permutation; or
+            "same_class", a random cycle inside each class, where who is alone in it stays as it is.
+        until: mix nothing from then on: ``'270ep'`` since the start of the run, or a share of it, 0.9.
         spatial_dims: the axes that a mask shares with the samples; else all behind the channels.
 
     Raises:
@@ -39,15 +44,16 @@ class MixUp(Recipe):
         ValueError: when a setting is out of its range.
     """
 
-    alpha: float = 0.2
+    alpha: float | Schedule = 0.2
     interpolate_loss: bool = False
     input_key: Key | None = None
     target_key: Key | None = None
     _: KW_ONLY
-    p: float = 1.0
+    p: float | Schedule = 1.0
     per_sample: bool = False
     mixing: float | None = None
     pairing: Pairing = "ring"
+    until: Until | None = None
     spatial_dims: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -68,10 +74,10 @@ class MixUp(Recipe):
     ) -> tuple[Boxes, Opacity]:
         """Draw the partners' weights; a box is the whole sample, or empty where they weigh nothing."""
         mixing = self._draw_mixing(count, generator)
-        return boxes.fixed([0] * len(size), size, count) * (mixing > 0.0)[:, None, None], mixing
+        return boxes.fixed([0] * len(size), size, 1) * (mixing > 0.0)[:, None, None], mixing
 
     def _draw_mixing(self, count: int, generator: torch.Generator | None) -> Opacity:
-        if self.mixing is not None or self.alpha == 0:
+        if self.mixing is not None or self._has_no_alpha:
             return torch.full((count,), float(self.mixing or 0.0), dtype=torch.float64)
-        kept = torch.from_numpy(draw_betas(self.alpha, count, generator))
+        kept = torch.from_numpy(draw_betas(cast("float", self.alpha), count, generator))
         return torch.minimum(kept, 1.0 - kept)

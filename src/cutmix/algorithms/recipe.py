@@ -1,20 +1,29 @@
 """What CutMix and MixUp share: the settings of a draw, and its order."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from numbers import Integral, Real
-from typing import get_args
+from typing import cast, get_args
 
 import torch
+from torch import Tensor
 
 from cutmix import boxes
 from cutmix.algorithms.mixer import Mixer
-from cutmix.draws import SMALLEST_ALPHA, Pairing, check_generator, draw_coins, draw_partners
+from cutmix.algorithms.pairing import draw_pairs
+from cutmix.algorithms.schedule import (
+    Schedule,
+    Until,
+    check_schedule,
+    check_until,
+    is_scheduled,
+    settled,
+    without_mixing,
+)
+from cutmix.algorithms.settings import are_whole, check_alpha, check_flag, check_p
+from cutmix.core.time import Moment
+from cutmix.draws import Pairing, check_generator, draw_coins
 from cutmix.plans import OPAQUE, Plan
-from cutmix.shapes import Boxes, Opacity
-
-SHARE_OF_SIDE = "it is a share of the image side, for k pixels of n pass k / n"
+from cutmix.shapes import Boxes, Labels, Opacity
 
 
 class Recipe(Mixer):
@@ -22,10 +31,11 @@ class Recipe(Mixer):
 
     __slots__ = ()
 
-    alpha: float
-    p: float
+    alpha: float | Schedule
+    p: float | Schedule
     per_sample: bool
     pairing: Pairing
+    until: Until | None
     spatial_dims: tuple[int, ...] | None
 
     @abstractmethod
@@ -34,60 +44,66 @@ class Recipe(Mixer):
     ) -> tuple[Boxes, Opacity]:
         """Draw ``count`` boxes, and the opacity of the partners in them."""
 
-    def draw(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Plan:
+    def draw(
+        self,
+        shape: Sequence[int],
+        *,
+        generator: torch.Generator | None = None,
+        labels: Labels | None = None,
+        source: int | None = None,
+    ) -> Plan:
+        self.check_settled()
         check_generator(generator)
         size = tuple(shape[axis] for axis in self.axes(shape))
-        partners = draw_partners(shape[0], self.pairing, generator)
-        if shape[0] == 1:
+        partners = draw_pairs(shape[0], self.pairing, labels, source, generator)
+        if shape[0] == 1 and source is None:
             return Plan(partners, boxes.empty(len(size)), OPAQUE, size)
-        count = shape[0] if self.per_sample else 1
-        coins = None if self.p == 1.0 else draw_coins(self.p, count, generator)
+        return Plan(partners, *self.draw_some(size, shape[0] if self.per_sample else 1, generator), size)
+
+    def draw_some(self, size: tuple[int, ...], count: int, generator: torch.Generator | None) -> tuple[Boxes, Opacity]:
+        """Draw ``count`` regions, and which of them are empty: all but the share ``p``."""
+        coins = None if _is_number(self.p, 1.0) else draw_coins(cast("float", self.p), count, generator)
         drawn, opacity = self.draw_regions(size, count, generator)
-        if coins is not None:
-            drawn = torch.where(coins[:, None, None], drawn, 0)
-        return Plan(partners, drawn, opacity, size)
+        return drawn if coins is None else torch.where(coins[:, None, None], drawn, 0), opacity
+
+    @property
+    def needs_labels(self) -> bool:
+        return self.pairing == "same_class"
+
+    @property
+    def is_scheduled(self) -> bool:
+        return is_scheduled(self)
+
+    def settled(self, moment: Moment) -> "Recipe":
+        return settled(self, moment)
+
+    def without_mixing(self) -> "Recipe":
+        return without_mixing(self)
+
+    @property
+    def _has_no_alpha(self) -> bool:
+        return _is_number(self.alpha, 0.0)
 
     def _check_settings(self) -> None:
-        check_number("alpha", self.alpha, 0.0, math.inf, "it is the parameter of Beta(alpha, alpha); 1 is standard")
-        if 0.0 < self.alpha < SMALLEST_ALPHA or self.alpha == math.inf:
-            raise ValueError(
-                f"alpha must be 0 (mixes nothing) or finite and at least {SMALLEST_ALPHA}, got {self.alpha}: "
-                "for fewer mixed batches use p"
-            )
+        self._take_numbers()
+        check_schedule("alpha", self.alpha, check_alpha)
+        check_schedule("p", self.p, check_p)
+        check_until(self.until)
         for name in ("interpolate_loss", "uniform_sampling", "per_sample"):
-            if not isinstance(getattr(self, name, False), bool):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        if self.spatial_dims is not None and not _are_whole(self.spatial_dims):
+            check_flag(name, getattr(self, name, False))
+        if self.spatial_dims is not None and not are_whole(self.spatial_dims):
             raise TypeError(f"spatial_dims must be a tuple of axes, got {self.spatial_dims!r}: for example (2, 3)")
-        check_number("p", self.p, 0.0, 1.0, "it is the share of batches, or of samples, that are mixed")
         if self.pairing not in get_args(Pairing):
             raise ValueError(f"pairing must be one of {get_args(Pairing)}, got {self.pairing!r}")
 
-
-def check_number(name: str, value: float, low: float, high: float, meaning: str) -> None:
-    """Check that a setting is a number from ``low`` to ``high``.
-
-    Raises:
-        TypeError: when it is no number.
-        ValueError: when it lies outside, or is nan.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}: {meaning}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value}: {meaning}")
+    def _take_numbers(self) -> None:
+        """Take a tensor without axes for its number, but in a graph, where it stands for any number."""
+        for name in ("alpha", "p"):
+            setting = getattr(self, name)
+            if isinstance(setting, Tensor) and setting.ndim == 0 and not torch.compiler.is_compiling():
+                object.__setattr__(self, name, setting.item())
 
 
-def check_length(length: float, nothing: str) -> None:
-    """Check that a length is a share of a side, in (0, 1]; ``nothing`` says how to ask for less.
-
-    Raises:
-        TypeError: when it is no number.
-        ValueError: when it lies outside, or is nan.
-    """
-    check_number("length", length, 0.0, 1.0, SHARE_OF_SIDE)
-    if length == 0:
-        raise ValueError(f"length must lie in (0, 1], got 0: {SHARE_OF_SIDE}, and {nothing} p=0")
-
-
-def _are_whole(values: object) -> bool:
-    return isinstance(values, Sequence) and all(isinstance(value, Integral) for value in values)
+def _is_number(setting: object, number: float) -> bool:
+    """Tell whether a setting is this number; of a tensor, as it may be in a graph, nobody knows."""
+    return not isinstance(setting, Tensor) and setting == number

@@ -9,7 +9,7 @@ import torch
 
 from cutmix.core.batch import get_item, set_item
 from cutmix.core.logger import value_of
-from cutmix.core.time import Time, Timestamp
+from cutmix.core.time import Moment, Time, Timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +75,13 @@ class State:
                 "stack them in the loader's collate_fn, or name where the batch holds them"
             )
         return images if self.owns_batch else torch.empty_like(images)
+
+    @property
+    def moment(self) -> Moment:
+        """Return how far the run has come: the share of ``max_duration`` too, as smooth as the loader lets us know."""
+        now = self.timestamp
+        share = now.share_of(self.max_duration, self.batches_per_epoch)
+        return Moment(share, ep=now.epoch, ba=now.batch, sp=now.sample)
 
     @property
     def epoch(self) -> int:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, TypeAlias, final
 
 Unit: TypeAlias = Literal["ep", "ba", "sp"]
@@ -32,6 +33,13 @@ class Timestamp:
     def reached(self, time: "Time") -> bool:
         """Tell whether ``time``, counted from the start of the run, has come."""
         return self.get(time.unit) >= time.value
+
+    def share_of(self, duration: "Time", batches_per_epoch: int | None) -> float:
+        """Return how much of ``duration``, from the start of the run, is over: by batches where that can be told."""
+        count: float = self.get(duration.unit)
+        if duration.unit == "ep" and batches_per_epoch is not None:
+            count += self.batch_in_epoch / batches_per_epoch
+        return min(count / duration.value, 1.0)
 
     def next_batch(self, samples: int) -> "Timestamp":
         """Return the time after one more batch, of ``samples`` samples."""
@@ -80,3 +88,52 @@ class Time:
 
     def __str__(self) -> str:
         return f"{self.value}{self.unit}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A point of a run, as far as it is known: the share of the run that is over, the epochs, batches and samples."""
+
+    share: float | None = None
+    ep: float | None = None
+    ba: float | None = None
+    sp: float | None = None
+
+    @staticmethod
+    def parse(time: "float | str | Moment", of: "str | int | Time | None" = None) -> "Moment":
+        """Read a share of the run, ``0.04``; a time, ``'12ep'``; or a time ``of`` the run's length, in its unit.
+
+        Raises:
+            ValueError: when it cannot be read, or lies outside the run.
+        """
+        if isinstance(time, Moment):
+            return time
+        length = None if of is None else Time.parse(of, "of")
+        count, unit = _counted(time)
+        if length is None and unit is not None:
+            return Moment(**{unit: count})
+        run = 1 if length is None else length.value
+        if not 0.0 <= count <= run or (length and unit not in (None, length.unit)):
+            raise ValueError(
+                f"time must lie in the run, from 0 to {length or '1, as a share of it'}, got {time!r}: "
+                "pass at(epoch / epochs), at(epoch, of=epochs) or at('12ep', of='300ep')"
+            )
+        return Moment(count / run) if length is None else Moment(count / run, **{length.unit: count})
+
+    def __str__(self) -> str:
+        known = {unit: count for unit in _UNITS if (count := getattr(self, unit)) is not None}
+        return ", ".join(f"'{count:g}{unit}'" for unit, count in known.items()) or f"{self.share:g} of the run"
+
+
+def _counted(time: object) -> tuple[float, Unit | None]:
+    """Return a number, and the unit that is written behind it."""
+    if isinstance(time, Real) and not isinstance(time, bool):
+        return float(time), None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ep|ba|sp)", time.strip()) if isinstance(time, str) else None
+    if found is None:
+        raise ValueError(
+            f"time must be a share of the run from 0 to 1, or a time such as '12ep' or '500ba', got {time!r}: "
+            "pass at(epoch / epochs), at(epoch, of=epochs) or at('12ep', of='300ep')"
+        )
+    return float(found[1]), _UNITS[found[2]]

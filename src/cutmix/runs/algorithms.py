@@ -7,7 +7,9 @@ from typing import Literal, Union, get_args, get_origin, get_type_hints
 from cutmix.algorithms.cutmix import CutMix
 from cutmix.algorithms.cutout import CutOut
 from cutmix.algorithms.mixup import MixUp
+from cutmix.algorithms.schedule import Schedule
 from cutmix.core.algorithm import Algorithm
+from cutmix.core.time import Time
 
 RECIPES: dict[str, type[Algorithm]] = {"cutmix": CutMix, "mixup": MixUp, "cutout": CutOut}
 BASELINE = ("baseline", "none")
@@ -37,7 +39,9 @@ def settable(recipe: type[Algorithm]) -> dict[str, type]:
 def _kind(hint: object) -> type | None:
     if get_origin(hint) is Literal:
         return str
-    kinds = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)) - {type(None)}
+    kinds = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)) - {type(None), Schedule}
+    if Time in kinds:
+        return str
     return next((kind for kind in (float, int, bool, str) if kinds == {kind}), None)
 
 

@@ -1,0 +1,92 @@
+"""Who is paired with whom, by what is known of the batch: its length, its labels, another batch."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cutmix.core.batch import leaves
+from cutmix.draws import Pairing, draw_from, draw_partners, draw_ring_in_each_class
+from cutmix.shapes import Classes, Labels, Partners
+
+ROUNDING = 0.01
+"""How far from 1 a row of shares in half precision may sum."""
+
+
+def draw_pairs(
+    batch: int, pairing: Pairing, labels: Labels | None, source: int | None, generator: torch.Generator | None
+) -> Partners:
+    """Draw each sample's partner: in another batch of ``source`` samples where there is one, else by ``pairing``.
+
+    Raises:
+        TypeError: when the labels are no tensor.
+        ValueError: when the labels that a pairing needs are not given or are no classes, or the source is empty.
+    """
+    if source is not None:
+        _check_source(source, pairing)
+        return draw_from(source, batch, generator)
+    if pairing == "same_class":
+        return draw_ring_in_each_class(_classes(labels, batch), generator)
+    return draw_partners(batch, pairing, generator)
+
+
+def labels_in(targets: object) -> Tensor:
+    """Return the labels by which samples are paired: the targets themselves, or the one tensor of class ids in them.
+
+    Raises:
+        ValueError: when there is no such tensor, or more than one.
+    """
+    if isinstance(targets, Tensor):
+        return targets
+    tensors = [leaf for leaf in leaves(targets) if isinstance(leaf, Tensor)]
+    ids = [leaf for leaf in tensors if leaf.ndim == 1 and _is_whole(leaf)]
+    if len(ids) == 1:
+        return ids[0]
+    raise ValueError(
+        f"targets must hold one tensor of class ids (batch,) to be paired by it, got {len(ids)} among "
+        f"{[f'{tensor.dtype} {tuple(tensor.shape)}' for tensor in tensors]}: say by which to pair, "
+        "mix(images, targets, recipe.draw(images.shape, labels=ids))"
+    )
+
+
+def _check_source(source: int, pairing: Pairing) -> None:
+    if pairing == "same_class":
+        raise ValueError(
+            "pairing must not be 'same_class' with source=, whose partners are drawn whatever their class, "
+            "got 'same_class': leave one of the two out"
+        )
+    if source < 1:
+        raise ValueError(f"source must hold at least one sample, got {source}: partners are drawn from it")
+
+
+def _classes(labels: Labels | None, batch: int) -> Classes:
+    """Return the class of each sample on the host, by one copy from where the labels are."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(
+            f"labels must be a torch.Tensor for pairing='same_class', got {type(labels).__name__}: "
+            "draw(images.shape, labels=target)"
+        )
+    by_rows = labels.ndim == 2 and labels.is_floating_point()  # noqa: PLR2004 - (batch, classes)
+    ids = _largest(labels) if by_rows else labels
+    if tuple(ids.shape) != (batch,) or not _is_whole(ids):
+        raise ValueError(
+            f"labels must be class ids ({batch},) or rows of shares ({batch}, classes) for pairing='same_class', "
+            f"got {labels.dtype} of shape {tuple(labels.shape)}: pass draw(images.shape, labels=ids)"
+        )
+    classes = ids.detach().cpu().numpy().astype(np.int64)
+    if by_rows and (classes < 0).any():
+        row = int((classes < 0).argmax())
+        raise ValueError(
+            f"labels must be rows of shares that sum to 1 for pairing='same_class', got row {row} that does not: "
+            "multi-label and regression rows have no one class, pass class ids as draw(images.shape, labels=ids)"
+        )
+    return classes
+
+
+def _largest(rows: Labels) -> Labels:
+    """Return where each row of shares is largest, -1 for what is no such row."""
+    are_shares = (rows >= 0).all(1) & ((rows.sum(1, dtype=torch.float32) - 1.0).abs() <= ROUNDING)
+    return torch.where(are_shares, rows.argmax(1), -1)
+
+
+def _is_whole(labels: Tensor) -> bool:
+    return not (labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool)
