@@ -9,11 +9,11 @@ from cutmix.boxes import (
     even,
     fixed,
     for_equal_pixels,
-    inside,
     sides_between,
     sides_for_length,
     sides_for_shares,
     volume,
+    wholly_inside,
 )
 from strategies import boxes_in, sides, sizes
 
@@ -109,7 +109,7 @@ def test_a_box_between_two_fractions_lies_inside_and_has_sides_between_them(frac
     chance = st.floats(0, 1, exclude_max=True)
     chances = np.array([data.draw(st.lists(chance, min_size=len(size), max_size=len(size))) for _ in range(2)])
     sides = sides_between(low, high, size, chances[:1])
-    starts, stops = inside(sides, chances[1:], size)[0].numpy()
+    starts, stops = wholly_inside(sides, chances[1:], size)[0].numpy()
 
     assert ((sides_for_length(low, size, 1) <= sides) & (sides <= sides_for_length(high, size, 1))).all()
     assert (stops - starts == sides[0]).all()

@@ -59,7 +59,7 @@ def for_equal_pixels(sides: Sides, chances: Chances, size: Sequence[int]) -> Box
     return _clipped((chances * (np.asarray(size) + before)).astype(np.int64) - before, sides, size)
 
 
-def inside(sides: Sides, chances: Chances, size: Sequence[int]) -> Boxes:
+def wholly_inside(sides: Sides, chances: Chances, size: Sequence[int]) -> Boxes:
     """Return boxes that lie wholly inside the image, at any such place by the same chance."""
     return _clipped((chances * (np.asarray(size) - sides + 1)).astype(np.int64), sides, size)
 

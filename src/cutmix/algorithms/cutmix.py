@@ -98,7 +98,7 @@ class CutMix(Recipe):
         if self.min_max is not None:
             chances = draw_chances(count, 2 * len(size), generator)
             sides = boxes.sides_between(*self.min_max, size, chances[:, : len(size)])
-            return boxes.inside(sides, chances[:, len(size) :], size), opacity
+            return boxes.wholly_inside(sides, chances[:, len(size) :], size), opacity
         sides, chances = self._draw_sides(size, count, generator)
         return boxes.place_for(self.uniform_sampling)(sides, chances, size), opacity
 
