@@ -67,7 +67,7 @@ def test_volumes_and_signals_have_sides_between_too():
         (
             {"min_max": (0.2, 0.8), "length": 0.5},
             ValueError,
-            r"at most one of length, bbox and min_max .*'length': 0\.5",
+            r"at most one of length, bbox and min_max .*length=0\.5",
         ),
         ({"min_max": (0.2, 0.8), "bbox": (0, 0, 1, 1)}, ValueError, r"at most one of length, bbox and min_max"),
         ({"min_max": (0.2, 0.8), "uniform_sampling": True}, ValueError, r"uniform_sampling must be False with min_max"),

@@ -34,15 +34,13 @@ def draw_shuffle(batch: int, generator: torch.Generator | None = None) -> Partne
 
 def draw_ring_in_each_class(classes: Classes, generator: torch.Generator | None = None) -> Partners:
     """Draw one random cycle inside each class: nobody is its own partner, unless it is alone in its class."""
-    shuffled = torch.randperm(len(classes), generator=generator).numpy()
-    order = shuffled[np.argsort(classes[shuffled], kind="stable")]
-    last = np.append(np.diff(classes[order]) != 0, True)
-    first = np.roll(last, 1)
-    following = np.roll(order, -1)
-    following[last] = order[first]
-    partners = np.empty_like(order)
-    partners[order] = following
-    return torch.from_numpy(partners)
+    shuffled = torch.randperm(len(classes), generator=generator)
+    order = shuffled[classes[shuffled].argsort(stable=True)]
+    grouped = classes[order]
+    following = torch.arange(1, len(classes) + 1)
+    is_last = following == torch.searchsorted(grouped, grouped, right=True)
+    following = torch.where(is_last, torch.searchsorted(grouped, grouped), following)
+    return torch.empty_like(order).scatter_(0, order, order[following])
 
 
 def draw_from(source: int, batch: int, generator: torch.Generator | None = None) -> Partners:
@@ -91,8 +89,9 @@ def draw_choice(weights: Sequence[float], generator: torch.Generator | None = No
 
 def draw_choices(weights: Sequence[float], count: int, generator: torch.Generator | None = None) -> Choices:
     """Draw ``count`` positions in ``weights``, each as often as its share of their sum."""
-    bounds = np.cumsum(weights)
-    return np.searchsorted(bounds, bounds[-1] * draw_chances(count, 1, generator)[:, 0], side="right")
+    bounds = torch.tensor(weights, dtype=torch.float64).cumsum(0)
+    chances = torch.rand(count, dtype=torch.float64, generator=generator)
+    return torch.searchsorted(bounds, bounds[-1] * chances, right=True)
 
 
 def check_generator(generator: object) -> None:

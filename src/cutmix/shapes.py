@@ -69,8 +69,8 @@ Drawn: TypeAlias = Float64[np.ndarray, " boxes"]
 Coins: TypeAlias = Bool[Tensor, " boxes"]
 """Whether something happens to each box."""
 
-Classes: TypeAlias = Int64[np.ndarray, " batch"]
+Classes: TypeAlias = Int64[Tensor, " batch"]
 """The class of each sample, on the host."""
 
-Choices: TypeAlias = Int64[np.ndarray, " batch"]
+Choices: TypeAlias = Int64[Tensor, " batch"]
 """For each sample the position of what was drawn for it."""

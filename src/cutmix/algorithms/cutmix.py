@@ -71,9 +71,11 @@ class CutMix(Recipe):
 
     def __post_init__(self) -> None:
         self._check_settings()
-        rules = {name: rule for name in ("length", "bbox", "min_max") if (rule := getattr(self, name)) is not None}
-        if len(rules) > 1:
-            raise ValueError(f"at most one of length, bbox and min_max may be given, got {rules}: leave the others out")
+        if (self.length is not None) + (self.bbox is not None) + (self.min_max is not None) > 1:
+            raise ValueError(
+                f"at most one of length, bbox and min_max may be given, got length={self.length}, bbox={self.bbox} and "
+                f"min_max={self.min_max}: leave the others out"
+            )
         if self.length is not None:
             check_length(self.length, "to mix nothing")
         if self.min_max is not None:

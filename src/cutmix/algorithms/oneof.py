@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import cast, final
 
-import numpy as np
 import torch
 
 from cutmix import boxes
@@ -98,11 +97,8 @@ class OneOf(Mixer):
         if batch == 1 and source is None:
             return Plan(partners, boxes.empty(len(size)), OPAQUE, size)
         choices = draw_choices(self.weights or (), batch, generator)
-        drawn, opacity = boxes.empty(len(size), batch), torch.ones(batch, dtype=torch.float64)
-        for position, recipe in enumerate(recipes):
-            samples = torch.from_numpy(np.flatnonzero(choices == position))
-            if len(samples):
-                drawn[samples], opacity[samples] = recipe.draw_some(size, len(samples), generator)
+        regions = [recipe.draw_some(size, batch, generator) for recipe in recipes]
+        drawn, opacity = (torch.stack(part)[choices, torch.arange(batch)] for part in zip(*regions, strict=True))
         return Plan(partners, drawn, opacity, size)
 
     @property

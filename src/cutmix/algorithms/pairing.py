@@ -1,6 +1,5 @@
 """Who is paired with whom, by what is known of the batch: its length, its labels, another batch."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,9 +71,9 @@ def _classes(labels: Labels | None, batch: int) -> Classes:
             f"labels must be class ids ({batch},) or rows of shares ({batch}, classes) for pairing='same_class', "
             f"got {labels.dtype} of shape {tuple(labels.shape)}: pass draw(images.shape, labels=ids)"
         )
-    classes = ids.detach().cpu().numpy().astype(np.int64)
-    if by_rows and (classes < 0).any():
-        row = int((classes < 0).argmax())
+    classes = ids.cpu().long()
+    if by_rows and not torch.compiler.is_compiling() and (classes < 0).any():
+        row = int((classes < 0).nonzero()[0])
         raise ValueError(
             f"labels must be rows of shares that sum to 1 for pairing='same_class', got row {row} that does not: "
             "multi-label and regression rows have no one class, pass class ids as draw(images.shape, labels=ids)"

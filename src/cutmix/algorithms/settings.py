@@ -6,6 +6,9 @@ from numbers import Integral, Real
 
 from cutmix.draws import SMALLEST_ALPHA
 
+NUMBERS = (float, int, Real)
+"""Numpy's are found by the last one, which is slow to ask."""
+
 SHARE_OF_SIDE = "it is a share of the image side, for k pixels of n pass k / n"
 
 
@@ -16,7 +19,7 @@ def check_number(name: str, value: float, low: float, high: float, meaning: str)
         TypeError: when it is no number.
         ValueError: when it lies outside, or is nan.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, NUMBERS):
         raise TypeError(f"{name} must be a number, got {value!r}: {meaning}")
     if not low <= value <= high:
         raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value}: {meaning}")
