@@ -25,13 +25,23 @@ def boxes_in(draw, size):
 opaque = st.just(1.0)
 
 
+def anybody(batch):
+    """A partner a sample, who may be the same for several."""
+    return st.lists(st.integers(0, batch - 1), min_size=batch, max_size=batch)
+
+
+def permutations(batch):
+    """A partner a sample, each another one; some may be their own."""
+    return st.permutations(range(batch))
+
+
 @st.composite
-def plans(draw, opacities=opaque):
+def plans(draw, opacities=opaque, pairings=anybody):
     """A plan for one box a batch, or for one a sample."""
     size, batch = draw(sizes), draw(st.integers(1, 6))
     boxes = draw(st.sampled_from([1, batch]))
     return Plan(
-        torch.tensor(draw(st.lists(st.integers(0, batch - 1), min_size=batch, max_size=batch))),
+        torch.tensor(draw(pairings(batch))),
         torch.cat([draw(boxes_in(size)) for _ in range(boxes)]),
         torch.tensor([draw(opacities) for _ in range(boxes)], dtype=torch.float64),
         size,

@@ -71,3 +71,79 @@ def test_an_opacity_outside_its_range_is_refused(opacity):
 def test_a_plan_does_not_change():
     with pytest.raises(FrozenInstanceError):
         one_box().size = (1, 1)
+
+
+@given(plans(opacities=st.floats(0.0, 1.0)))
+def test_a_plan_comes_back_from_json_as_it_was(plan):
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"partners": [0], "boxes": [], "opacity": [1.0]}'])
+def test_json_of_something_else_is_no_plan(text):
+    with pytest.raises(ValueError, match=r"text must hold partners, boxes, opacity, size, as plan\.to_json"):
+        Plan.from_json(text)
+
+
+def test_json_of_a_plan_that_breaks_the_rules_is_refused():
+    with pytest.raises(ValueError, match=r"boxes must start and stop inside the image"):
+        Plan.from_json(one_box().to_json().replace("[1, 2]", "[1, 7]"))
+
+
+@given(plans())
+def test_the_mask_covers_what_is_not_kept(plan):
+    mask = plan.mask().expand(plan.batch, *plan.size)
+
+    assert mask.dtype == torch.bool
+    assert torch.allclose(1.0 - mask.flatten(1).double().mean(1), plan.kept, atol=1e-15)
+
+
+def test_a_plan_reads_as_a_sentence():
+    assert repr(one_box()) == "Plan(3 of 4x8, partners [1, 2, 0], box (1, 2, 3, 6), kept 0.75)"
+
+
+def test_a_plan_of_many_shows_the_first_and_the_span_of_what_is_kept():
+    boxes = torch.cat([fixed([0, 0], [0, 0], 1), fixed([0, 0], [4, 4], 9)])
+    plan = Plan(torch.arange(10), boxes, torch.ones(10, dtype=torch.float64), (4, 8))
+
+    assert repr(plan) == "Plan(10 of 4x8, partners [0, 1, 2, 3, 4, 5, 6, 7, ...], 10 boxes, kept 0.5 to 1)"
+
+
+def test_a_plan_on_another_device_shows_what_can_be_known_there():
+    assert repr(one_box().to("meta")) == "Plan(3 of 4x8 on meta)"
+
+
+def test_boxes_scale_to_the_nearest_whole_pixel():
+    scaled = one_box().scaled((2, 4))
+
+    assert (scaled.bbox, scaled.size) == ((1, 1, 2, 3), (2, 4))
+    assert scaled.partners is not None
+    assert one_box().scaled((8, 16)).bbox == (2, 4, 6, 12)
+
+
+@given(plans(), st.integers(1, 5))
+def test_scaling_up_by_a_whole_number_keeps_as_much(plan, factor):
+    scaled = plan.scaled([factor * side for side in plan.size])
+
+    assert torch.equal(scaled.kept, plan.kept)
+    assert scaled.scaled(plan.size) == plan
+
+
+@given(plans(), st.lists(st.integers(1, 9), min_size=3, max_size=3))
+def test_scaled_boxes_stay_inside(plan, sides):
+    size = tuple(sides[: len(plan.size)])
+
+    assert ((plan.scaled(size).boxes >= 0) & (plan.scaled(size).boxes <= torch.tensor(size))).all()
+
+
+@pytest.mark.parametrize("size", [(4,), (4, 4, 4), (0, 4)])
+def test_a_size_that_does_not_fit_the_plan_is_refused(size):
+    with pytest.raises(ValueError, match=r"size must be 2 whole numbers of 1 or more"):
+        one_box().scaled(size)
+
+
+def test_a_moved_plan_keeps_its_numbers():
+    moved = one_box().to("cpu")
+
+    assert moved == one_box()
+    assert one_box().to("meta").partners.device.type == "meta"
+    assert one_box().to("meta").kept.device.type == "meta"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from cutmix.shapes import Boxes, Chances, Drawn, Edges, Sides, Volumes
+from cutmix.shapes import Boxes, Chances, Drawn, Edges, Masks, Sides, Volumes
 
 
 def sides_for_shares(shares: Drawn, size: Sequence[int]) -> Sides:
@@ -85,3 +85,14 @@ def volume(boxes: Boxes) -> Volumes:
     """Count the pixels in each box."""
     edges = boxes.numpy()
     return (edges[:, 1] - edges[:, 0]).prod(-1)
+
+
+def inside(boxes: Boxes, size: Sequence[int]) -> Masks:
+    """Return which pixels each box covers, where the boxes are."""
+    starts, stops = boxes.unbind(1)
+    covered = torch.ones(len(boxes), *[1] * len(size), dtype=torch.bool, device=boxes.device)
+    for axis, side in enumerate(size):
+        place = torch.arange(side, device=boxes.device)
+        along = (place >= starts[:, axis, None]) & (place < stops[:, axis, None])
+        covered = covered & along.view(-1, *[side if other == axis else 1 for other in range(len(size))])
+    return covered

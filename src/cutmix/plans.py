@@ -1,16 +1,20 @@
 """The plan: what was drawn for one batch."""
 
+import json
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import final
 
 import torch
 
-from cutmix.boxes import volume
-from cutmix.shapes import Boxes, Kept, Opacity, Partners
+from cutmix import boxes as geometry
+from cutmix.shapes import Boxes, Kept, Masks, Opacity, Partners
 
 OPAQUE = torch.ones(1, dtype=torch.float64)
 """The opacity of a whole batch that shows nothing but its partners in its box."""
+FEW = 8
+"""How many partners are shown."""
 
 
 @final
@@ -27,7 +31,7 @@ class Plan:
         opacity: (1,) or (batch,) float64 in [0, 1].
         size: the image's side along each axis (height before width), in pixels.
 
-    All tensors live on the host.
+    Drawn plans live on the host, where all is read without waiting; ``to`` moves one to where a graph replays it.
 
     Raises:
         ValueError: when a box leaves the image, or an opacity [0, 1].
@@ -39,6 +43,8 @@ class Plan:
     size: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        if not self.is_readable:
+            return
         edges = self.boxes.numpy()
         starts, stops = edges[:, 0], edges[:, 1]
         if edges.min() < 0 or (starts > stops).any() or (stops > self.size).any():
@@ -55,10 +61,25 @@ class Plan:
         return len(self.partners)
 
     @property
+    def is_readable(self) -> bool:
+        """Tell whether its numbers can be read without waiting: it is on the host, and not part of a graph."""
+        return not torch.compiler.is_compiling() and self.boxes.is_cpu
+
+    @property
+    def is_opaque(self) -> bool:
+        """Tell whether nothing is blended, as far as this can be read."""
+        return self.opacity is OPAQUE or (self.is_readable and min(self.opacity.tolist()) == 1.0)
+
+    @property
     def kept(self) -> Kept:
-        """Return how much of each sample's own content is left: from whole numbers, in float64, on the host."""
-        covered = volume(self.boxes) / math.prod(self.size)
-        return torch.from_numpy(1.0 - self.opacity.numpy() * covered).expand(self.batch)
+        """Return how much of each sample's own content is left: from whole numbers, in float64, where the plan is."""
+        pixels = math.prod(self.size)
+        if self.is_readable:  # in numpy, which asks less for so few numbers
+            kept = torch.from_numpy(1.0 - self.opacity.numpy() * (geometry.volume(self.boxes) / pixels))
+        else:
+            edges = self.boxes.to(self.opacity)
+            kept = 1.0 - self.opacity * ((edges[:, 1] - edges[:, 0]).prod(-1) / pixels)
+        return kept.expand(self.batch)
 
     @property
     def bbox(self) -> tuple[int, ...]:
@@ -73,14 +94,78 @@ class Plan:
             raise ValueError(f"plan.bbox is the one box of a whole batch, got {len(self.boxes)} boxes; use plan.boxes")
         return tuple(self.boxes.flatten().tolist())
 
+    def mask(self) -> Masks:
+        """Return where partners show, (1, *size) for the whole batch or (batch, *size), where the plan is."""
+        return geometry.inside(self.boxes, self.size)
+
+    def scaled(self, size: Sequence[int]) -> "Plan":
+        """Fit the boxes to another size along the same axes, such as a feature map's.
+
+        Edges go to the nearest whole pixel, halves up, so that ``kept`` of the result is about that of this plan;
+        labels stay weighted by the plan that was drawn.
+
+        Raises:
+            ValueError: when ``size`` has another number of axes, or a side below 1.
+        """
+        size = tuple(int(side) for side in size)
+        if len(size) != len(self.size) or min(size) < 1:
+            raise ValueError(
+                f"size must be {len(self.size)} whole numbers of 1 or more, as many as the plan has axes, got {size}"
+            )
+        old, new = (torch.tensor(sides, device=self.boxes.device) for sides in (self.size, size))
+        return replace(self, boxes=(2 * self.boxes * new + old) // (2 * old), size=size)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Plan":
+        """Move the plan, for instance to where a CUDA graph replays it; numbers on a device cannot be checked."""
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS}
+        return replace(self, **moved)
+
+    def to_json(self) -> str:
+        """Write the plan as one line of JSON, to be logged and replayed by ``from_json``."""
+        return json.dumps({**{name: getattr(self, name).tolist() for name in _TENSORS}, "size": self.size})
+
+    @staticmethod
+    def from_json(text: str) -> "Plan":
+        """Read a plan that ``to_json`` wrote; both are equal.
+
+        Raises:
+            ValueError: when the text is no plan, or one whose numbers break the rules of a plan.
+        """
+        found = json.loads(text)
+        if not isinstance(found, dict) or set(found) != set(_NAMES):
+            raise ValueError(f"text must hold {', '.join(_NAMES)}, as plan.to_json() writes them, got {text[:80]}")
+        return Plan(
+            torch.tensor(found["partners"], dtype=torch.int64),
+            torch.tensor(found["boxes"], dtype=torch.int64),
+            torch.tensor(found["opacity"], dtype=torch.float64),
+            tuple(found["size"]),
+        )
+
+    def __repr__(self) -> str:
+        shape = f"{self.batch} of {'x'.join(map(str, self.size))}"
+        if not self.is_readable:
+            return f"Plan({shape} on {self.boxes.device})"
+        least, most = self.kept.min().item(), self.kept.max().item()
+        shown = f"box {self.bbox}" if len(self.boxes) == 1 else f"{len(self.boxes)} boxes"
+        span = f"{least:.4g}" if least == most else f"{least:.4g} to {most:.4g}"
+        return f"Plan({shape}, partners {_few(self.partners)}, {shown}, kept {span})"
+
     def __eq__(self, other: object) -> bool:
         """Compare by value: two plans are equal when they mix every batch alike."""
         if not isinstance(other, Plan):
             return NotImplemented
         return self.size == other.size and all(
-            torch.equal(getattr(self, field.name), getattr(other, field.name))
-            for field in fields(self)
-            if field.name != "size"
+            torch.equal(getattr(self, name), getattr(other, name)) for name in _TENSORS
         )
 
     __hash__ = None
+
+
+_NAMES = tuple(field.name for field in fields(Plan))
+_TENSORS = _NAMES[:-1]
+
+
+def _few(partners: Partners) -> str:
+    """Show the first partners, and all of a small batch."""
+    shown = ", ".join(map(str, partners[:FEW].tolist()))
+    return f"[{shown}, ...]" if len(partners) > FEW else f"[{shown}]"

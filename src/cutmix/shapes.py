@@ -12,6 +12,9 @@ from torch import Tensor
 Images: TypeAlias = Shaped[Tensor, "batch ..."]
 """Images, signals or volumes of any dtype, one a row; the axes that a plan cuts come last."""
 
+Source: TypeAlias = Shaped[Tensor, "source ..."]
+"""Another batch, whose images are pasted; it may be of another length."""
+
 Partners: TypeAlias = Int64[Tensor, " batch"]
 """For each sample the position in the batch of the one that is pasted into it."""
 
@@ -62,6 +65,9 @@ Edges: TypeAlias = Int64[np.ndarray, "boxes axes"]
 
 Volumes: TypeAlias = Int64[np.ndarray, " boxes"]
 """How many pixels each box covers."""
+
+Masks: TypeAlias = Bool[Tensor, "boxes ..."]
+"""Which pixels something covers, one mask for the whole batch or one a sample."""
 
 Drawn: TypeAlias = Float64[np.ndarray, " boxes"]
 """What was drawn for each box."""

@@ -1,32 +1,110 @@
 """Backends apply a plan to a batch; they all give the same bytes."""
 
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Literal, TypeAlias, get_args
 
-from cutmix.backends import eager, reference
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from cutmix.backends import eager, reference, ring
+from cutmix.backends.memory import is_in_place, is_permutation
 from cutmix.plans import Plan
-from cutmix.shapes import Images
+from cutmix.shapes import Images, Source
 
-Backend: TypeAlias = Literal["auto", "reference", "eager"]
+Backend: TypeAlias = Literal["auto", "reference", "eager", "ring", "compiled"]
+
+BYTES_WORTH_A_CALL = 1 << 16
+"""From about this size of a sample on, one copy a sample is faster than gathering the boxes of the whole batch."""
 
 
-def mix_images(images: Images, plan: Plan, *, out: Images | None = None, backend: Backend = "auto") -> Images:
+def mix_images(
+    images: Images,
+    plan: Plan,
+    *,
+    source: Source | None = None,
+    out: Images | None = None,
+    backend: Backend = "auto",
+) -> Images:
     """Return the images mixed by ``plan``, whose axes are the images' last ones.
 
     Args:
         images: (batch, ..., *plan.size). Never written to, unless it is also ``out``.
         plan: what was drawn for this batch.
+        source: the batch that the partners come from; else the images.
         out: where to write the result; the images themselves for in place, else memory that shares nothing with them.
             Without it the result is new memory with the strides that ``torch.empty_like(images)`` has.
-        backend: "reference" is the plain loop that says what is meant, "eager" the vectorised torch operations;
-            "auto" chooses.
+        backend: "reference" is the plain loop that says what is meant; "eager" vectorised torch operations, for any
+            device, gradients and graphs; "ring" torch's copies from sample to sample, for large pictures on the host;
+            "compiled" loops for the host, which need numba; "auto" chooses by what is asked.
 
     Raises:
-        ValueError: when ``backend`` is none of these.
+        ValueError: when ``backend`` is none of these, or cannot do what is asked.
+        ModuleNotFoundError: when the package that a backend needs is not installed.
     """
-    match backend:
-        case "auto" | "eager":
-            return eager.mix_images(images, plan, out=out)
+    match _choose(images, plan, source, out) if backend == "auto" else backend:
+        case "eager":
+            return eager.mix_images(images, plan, source=source, out=out)
         case "reference":
-            return reference.mix_images(images, plan, out=out)
+            return reference.mix_images(images, plan, source=source, out=out)
+        case "ring":
+            _check_host(images, plan, source, out, "ring")
+            return ring.mix_images(images, plan, source=source, out=out)
+        case "compiled":
+            _check_host(images, plan, source, out, "compiled")
+            from cutmix.backends import compiled
+
+            return compiled.mix_images(images, plan, source=source, out=out)
         case _:
             raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
+
+
+def _choose(images: Images, plan: Plan, source: Source | None, out: Images | None) -> Backend:
+    """Return the fastest backend that can do what is asked."""
+    if torch.compiler.is_compiling() or not plan.is_opaque or not _is_host_memory(images, source, out):
+        return "eager"
+    if source is None and is_in_place(images, out) and not is_permutation(plan.partners):
+        return "eager"
+    if _has_numba():
+        from cutmix.backends import compiled
+
+        if compiled.can_mix(plan, images, source, out):
+            return "compiled"
+    return "ring" if images.nbytes >= BYTES_WORTH_A_CALL * len(images) else "eager"
+
+
+def _is_host_memory(*batches: Images | None) -> bool:
+    """Tell whether these are the host's plain memory, where no gradient or transform would miss what is written."""
+    return all(_is_plain(batch) for batch in batches if batch is not None)
+
+
+def _is_plain(batch: Images) -> bool:
+    if type(batch) is not Tensor or not batch.is_cpu or batch.layout is not torch.strided:
+        return False
+    transformed = torch._C._functorch.is_functorch_wrapped_tensor(batch)  # noqa: SLF001 - torch has no public name for it
+    differentiated = batch.requires_grad and torch.is_grad_enabled()
+    return not (transformed or differentiated or forward_ad.unpack_dual(batch).tangent is not None)
+
+
+def _check_host(images: Images, plan: Plan, source: Source | None, out: Images | None, name: str) -> None:
+    if not plan.is_opaque:
+        raise ValueError(f"backend {name!r} pastes opaque boxes only, got {plan}: use backend='eager'")
+    if not _is_host_memory(images, source, out):
+        raise ValueError(
+            f"backend {name!r} copies plain memory of the host, got {images.device} with "
+            f"requires_grad={images.requires_grad}: use backend='eager'"
+        )
+
+
+@cache
+def _has_numba() -> bool:
+    """Tell whether the compiled loops can be had: numba is here, and finds a place to keep what it compiled."""
+    if find_spec("numba") is None:
+        return False
+    try:
+        import_module("cutmix.backends.kernels")
+    except (ImportError, RuntimeError):
+        return False
+    return True

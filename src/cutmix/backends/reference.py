@@ -3,19 +3,20 @@
 import torch
 
 from cutmix.plans import Plan
-from cutmix.shapes import Images
+from cutmix.shapes import Images, Source
 
 
-def mix_images(images: Images, plan: Plan, *, out: Images | None = None) -> Images:
+def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out: Images | None = None) -> Images:
     """Show in each sample's box its partner, with the plan's opacity."""
     originals = images.clone()
+    sources = originals if source is None else source
     mixed = torch.empty_like(images) if out is None else out
     mixed.copy_(images)
     boxes, opacities = plan.boxes.expand(plan.batch, -1, -1).tolist(), plan.opacity.expand(plan.batch).tolist()
     for sample, partner in enumerate(plan.partners.tolist()):
         starts, stops = boxes[sample]
         box = (..., *map(slice, starts, stops))
-        own, pasted, opacity = originals[sample][box], originals[partner][box], opacities[sample]
+        own, pasted, opacity = originals[sample][box], sources[partner][box], opacities[sample]
         # Opacity 1 is a copy, never arithmetic: 0 * inf is not a number, and integers have no fractions.
         mixed[sample][box] = pasted if opacity == 1.0 else blend(own, pasted, opacity)
     return mixed

@@ -1,0 +1,135 @@
+"""Plans on the host in compiled loops (numba): each run of pixels is one ``memcpy``, whatever the dtype.
+
+It pays most where torch's own operations are far from the limit: small pictures, and a box for each sample. In place,
+each thread takes its share of the rows of the box and walks from sample to sample for these rows alone, so that no
+thread waits for another and all together save one box. Out of place, each thread takes its share of the samples.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import pairwise
+from threading import Thread
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from cutmix.backends.kernels import Batch, Size, paste, walk
+from cutmix.backends.memory import check_permutation, is_in_place
+from cutmix.plans import Plan
+from cutmix.shapes import Images, Source
+
+BYTES_A_THREAD = 1 << 20
+"""Below it another thread costs more than it takes over."""
+AXES = 3
+"""The most that a plan has here; those that are missing come first, one pixel wide."""
+
+
+class Layout(NamedTuple):
+    """How a sample lies in memory, in bytes from one part, row, ... to the next.
+
+    ``order`` is how the axes in front of the image's are nested, and ``outers`` how many parts of the sample that
+    makes around the image.
+    """
+
+    order: tuple[int, ...]
+    outers: int
+    outer: int
+    first: int
+    second: int
+    place: int
+
+
+def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out: Images | None = None) -> Images:
+    """Show in each sample's box its partner, which must be opaque.
+
+    Raises:
+        ValueError: when a batch lies in memory in a way that the loops do not know, or partners are no permutation
+            and the images shall be mixed in place.
+    """
+    mixed = torch.empty_like(images) if out is None else out
+    batches = (mixed, images, images if source is None else source)
+    layouts = _layouts(plan, *batches)
+    if layouts is None:
+        raise ValueError(
+            "images, source and out must lie in memory alike, in runs along the last axis, got strides "
+            f"{[batch.stride() for batch in batches]}: use backend='eager'"
+        )
+    placed = [_placed(batch, layout) for batch, layout in zip(batches, layouts, strict=True)]
+    numbers = _size(plan, layouts[0]), plan.partners.numpy(), _boxes(plan)
+    if source is None and is_in_place(images, out):
+        check_permutation(plan.partners)
+        saved = torch.empty(_bytes_of_a_box(images, plan), dtype=torch.uint8)
+        _in_parts(walk, images, placed[0], *numbers, saved.data_ptr())
+    else:
+        _in_parts(paste, images, *placed, *numbers)
+    return mixed
+
+
+def can_mix(plan: Plan, *batches: Images | Source | None) -> bool:
+    """Tell whether these batches lie in memory alike, and in a way that the loops know."""
+    return _layouts(plan, *batches) is not None
+
+
+def _layouts(plan: Plan, *batches: Images | Source | None) -> list[Layout] | None:
+    layouts = [
+        _layout(batch.shape, batch.stride(), len(plan.size), batch.element_size())
+        for batch in batches
+        if batch is not None
+    ]
+    known = [layout for layout in layouts if layout is not None]
+    alike = len({layout[:2] for layout in known}) == 1
+    return known if alike and len(known) == len(layouts) else None
+
+
+def _in_parts(kernel: Callable[..., None], images: Images, *arguments: Any) -> None:  # noqa: ANN401 - the kernel's
+    """Run a kernel in as many threads as torch would take, each for its part."""
+    parts = max(1, min(torch.get_num_threads(), images.nbytes // BYTES_A_THREAD))
+    others = [Thread(target=kernel, args=(*arguments, part, parts)) for part in range(1, parts)]
+    for thread in others:
+        thread.start()
+    kernel(*arguments, 0, parts)
+    for thread in others:
+        thread.join()
+
+
+def _size(plan: Plan, layout: Layout) -> Size:
+    return Size(layout.outers, *(1,) * (AXES - len(plan.size)), *plan.size)
+
+
+def _boxes(plan: Plan) -> np.ndarray:
+    """Return the boxes along three axes, whole along those that are missing."""
+    boxes = np.zeros((len(plan.boxes), 2, AXES), dtype=np.int64)
+    boxes[:, 1] = 1
+    boxes[:, :, AXES - len(plan.size) :] = plan.boxes.numpy()
+    return boxes
+
+
+def _placed(batch: Images | Source, layout: Layout) -> Batch:
+    return Batch(batch.data_ptr(), batch.stride(0) * batch.element_size(), *layout[2:])
+
+
+def _bytes_of_a_box(images: Images, plan: Plan) -> int:
+    edges = plan.boxes.numpy()
+    pixels = (edges[:, 1] - edges[:, 0]).prod(1).max()
+    return int(pixels) * (images[0].nbytes // max(1, int(np.prod(plan.size))))
+
+
+@lru_cache(maxsize=256)
+def _layout(shape: tuple[int, ...], strides: tuple[int, ...], axes: int, itemsize: int) -> Layout | None:
+    """Return how a sample of such a batch lies in memory, or None where the loops do not know the way.
+
+    Axes in front of the image's lie inside its pixels (channels last) or around it (channels first).
+    """
+    around = sorted((axis for axis in range(1, len(shape) - axes) if shape[axis] > 1), key=strides.__getitem__)
+    order, place = tuple(around), 1
+    while around and strides[around[0]] == place:
+        place *= shape[around.pop(0)]
+    nested = all(strides[outer] == strides[inner] * shape[inner] for inner, outer in pairwise(around))
+    in_runs = shape[-1] == 1 or strides[-1] == place
+    if axes > AXES or not nested or not in_runs:
+        return None
+    first, second, _ = (*(0,) * (AXES - axes), *strides[-axes:])
+    steps = (strides[around[0]] if around else 0, first, second, place)
+    return Layout(order, math.prod(shape[axis] for axis in around), *(step * itemsize for step in steps))

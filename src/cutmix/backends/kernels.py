@@ -1,0 +1,130 @@
+"""The compiled loops of the host (numba): they know addresses and bytes, no tensors and no dtypes.
+
+Compiled when they are first called, then kept on disk. They trust their caller: what they are told lies in memory.
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+compiled = numba.njit(cache=True, nogil=True)
+
+
+class Batch(NamedTuple):
+    """Where a batch lies: its address, and the bytes from one sample, outer part, row, ... to the next."""
+
+    start: int
+    sample: int
+    outer: int
+    first: int
+    second: int
+    place: int
+
+
+class Size(NamedTuple):
+    """How many outer parts a sample has, and places along each of its three axes."""
+
+    outers: int
+    first: int
+    second: int
+    last: int
+
+
+@compiled
+def paste(out, own, source, size, partners, boxes, part, parts):  # noqa: ANN001, ANN201, PLR0913 - numba infers
+    """Fill the ``part``-th share of the samples of ``out`` with their own images, and their boxes from ``source``."""
+    batch = len(partners)
+    whole = np.array([[0, 0, 0], [size.first, size.second, size.last]])
+    for sample in range(batch * part // parts, batch * (part + 1) // parts):
+        if out.start != own.start:
+            _copy_box(whole, size.outers, out, sample, own, sample, 0, 1)
+        _copy_box(_box_of(boxes, sample), size.outers, out, sample, source, partners[sample], 0, 1)
+
+
+@compiled
+def walk(images, size, partners, boxes, saved, part, parts):  # noqa: ANN001, ANN201, PLR0913
+    """Fill the ``part``-th share of each box's rows from the partner, along each cycle of partners.
+
+    At ``saved`` there is room for the largest box.
+    """
+    done = np.zeros(len(partners), dtype=np.bool_)
+    for start in range(len(partners)):
+        if done[start] or partners[start] == start:
+            continue
+        last = start
+        while partners[last] != start:
+            last = partners[last]
+        spare = _packed(_box_of(boxes, last), images.place, saved)
+        _copy_box(_box_of(boxes, last), size.outers, spare, 0, images, start, part, parts)
+        sample = start
+        while sample != last:
+            done[sample] = True
+            _copy_box(_box_of(boxes, sample), size.outers, images, sample, images, partners[sample], part, parts)
+            sample = partners[sample]
+        done[last] = True
+        _copy_box(_box_of(boxes, last), size.outers, images, last, spare, 0, part, parts)
+
+
+@compiled
+def _box_of(boxes, sample):  # noqa: ANN001, ANN202
+    return boxes[min(sample, len(boxes) - 1)]
+
+
+@compiled
+def _packed(box, place, start):  # noqa: ANN001, ANN202
+    """Return memory whose samples are no larger than the box, seen so that the box's places keep their names."""
+    second = (box[1, 2] - box[0, 2]) * place
+    first = (box[1, 1] - box[0, 1]) * second
+    outer = (box[1, 0] - box[0, 0]) * first
+    corner = box[0, 0] * first + box[0, 1] * second + box[0, 2] * place
+    return Batch(start - corner, 0, outer, first, second, place)
+
+
+@compiled
+def _copy_box(box, outers, out, sample, source, partner, part, parts):  # noqa: ANN001, ANN202, PLR0913
+    """Copy the ``part``-th share of a box's rows: a row of the image belongs to one share, whatever the box."""
+    seconds, run = box[1, 1] - box[0, 1], (box[1, 2] - box[0, 2]) * out.place
+    to, at = _corner(out, sample, box), _corner(source, partner, box)
+    if parts == 1 and _is_dense(box, out) and _is_dense(box, source):
+        _memcpy(to, at, outers * (box[1, 0] - box[0, 0]) * seconds * run)
+        return
+    for outer in range(outers):
+        for first in range((part - outer - box[0, 0]) % parts, box[1, 0] - box[0, 0], parts):
+            target = to + outer * out.outer + first * out.first
+            origin = at + outer * source.outer + first * source.first
+            for second in range(seconds):
+                _memcpy(target + second * out.second, origin + second * source.second, run)
+
+
+@compiled
+def _corner(batch, sample, box):  # noqa: ANN001, ANN202
+    inside = box[0, 0] * batch.first + box[0, 1] * batch.second + box[0, 2] * batch.place
+    return batch.start + sample * batch.sample + inside
+
+
+@compiled
+def _is_dense(box, batch):  # noqa: ANN001, ANN202
+    """Tell whether the box's runs follow each other without a gap."""
+    firsts, seconds, run = box[1, 0] - box[0, 0], box[1, 1] - box[0, 1], (box[1, 2] - box[0, 2]) * batch.place
+    return (
+        (batch.second == run or seconds == 1)
+        and (batch.first == seconds * run or firsts == 1)
+        and batch.outer in (0, firsts * seconds * run)
+    )
+
+
+@intrinsic
+def _memcpy(_, to, at, count):  # noqa: ANN001, ANN202, ARG001 - typed below
+    """Copy ``count`` bytes from one address to another."""
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:  # noqa: ANN401 - llvm's own
+        target, origin, length = arguments
+        pointer = ir.IntType(8).as_pointer()
+        cgutils.raw_memcpy(builder, builder.inttoptr(target, pointer), builder.inttoptr(origin, pointer), length, 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
