@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := build/peers
 
 .PHONY: demo test lint bench clean
 
@@ -18,9 +19,13 @@ lint: $(READY)  ## Format, lint, types, import floors.
 	$(BIN)/ty check
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## Measure what the machinery costs; results go to benchmarks/results.
-	$(BIN)/python benchmarks/loop_overhead.py
+bench: $(READY) $(PEERS)/.ready  ## Measure what everything costs, and the op beside its peers; results go to benchmarks/results.
 	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/loop_overhead.py
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/plan_and_loss.py
+	$(BIN)/python benchmarks/op_growth.py
+	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/op_speed.py
 
 clean:  ## Remove the environment and what was run.
 	rm -rf $(VENV) runs build
@@ -30,3 +35,13 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
+
+# A folder of their own, seen by the benchmark alone, keeps the library's environment clean and shares its torch.
+$(PEERS)/.ready: benchmarks/peers.txt $(READY)
+	rm -rf $(PEERS)
+	mkdir -p $(PEERS)
+	grep -v '^#' benchmarks/peers.txt | while read -r package; do \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --target $(PEERS) "$$package" < /dev/null \
+		|| echo "could not be installed, and is left out: $$package"; \
+	done
+	touch $@

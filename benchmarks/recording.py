@@ -13,11 +13,11 @@ import torch
 RESULTS = Path(__file__).with_name("results")
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     """Return the median of some trials, their quartiles and their ends."""
     low, median, high = statistics.quantiles(values, n=4)
     figures = {"median": median, "quartile_low": low, "quartile_high": high, "min": min(values), "max": max(values)}
-    return {name: round(value, 2) for name, value in figures.items()}
+    return {name: round(value, digits) for name, value in figures.items()}
 
 
 def record(name: str, result: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
 PICTURED = ("tiger", "watermelon", "penguin", "hamburger", "sun with face", "cherries")
 PICTURED_SEED = 2
+WAYS_OF_MIXING = ("one box", "per sample")
 ROWS = {
     ("trainer", "bare"): "a step of the Trainer, over a bare loop",
     ("trainer, bar and file", "bare"): "the same, with progress bar and metrics file",
@@ -30,6 +31,26 @@ def draw_picture(path: Path) -> None:
     few = pictures.chosen([pictures.names.index(name) for name in PICTURED])
     plan = CutMix().draw(few.pixels.shape, generator=generator_for(PICTURED_SEED, 0))
     steps_of_mixing(few.pixels, few.names, plan, path, attribution=few.attribution)
+
+
+def draw_growth(path: Path) -> None:
+    """Draw how the time of mixing in place grows with the bytes that are replaced, beside copying as many."""
+    import matplotlib.pyplot as plt
+
+    series = read("op_growth")["series"]
+    figure, panels = plt.subplots(1, len(series), figsize=(9, 3.4), sharey=True, layout="constrained")
+    for panel, (name, points) in zip(panels, series.items(), strict=True):
+        for arm in ("copy", *WAYS_OF_MIXING):
+            figures = [point["arms"][arm] for point in points]
+            megabytes, milliseconds = zip(
+                *((one["bytes"] / 1e6, one["microseconds"]["median"] / 1e3) for one in figures), strict=True
+            )
+            panel.loglog(megabytes, milliseconds, ":" if arm == "copy" else "o-", label=arm, markersize=4)
+        panel.set(title=name, xlabel="MB replaced, or copied")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("ms")
+    panels[0].legend()
+    figure.savefig(path, dpi=110)
 
 
 def comparison(name: str) -> Report:
@@ -57,8 +78,85 @@ def cost_table() -> str:
         f"| {what} | {figures['median']:.0f} {unit} | {figures['quartile_low']:.0f} to {figures['quartile_high']:.0f} |"
         for what, figures, unit in rows
     ]
-    machine = f"{loop['machine']['processor']}, {loop['machine']['cores']} cores; torch {loop['versions']['torch']}"
-    return "\n".join(["| what | median | quartiles |", "|---|---:|---:|", *lines, "", f"{machine}; {loop['what']}."])
+    return "\n".join(["| what | median | quartiles |", "|---|---:|---:|", *lines, "", f"{measured_on(loop)}."])
+
+
+def speed_table() -> str:
+    """Return what mixing a batch costs, ours and the peers'."""
+    result = read("op_speed")
+    works = {work["work"]: work["in_copies"] for work in result["works"]}
+    arms = dict.fromkeys(arm for figures in works.values() for arm in figures if arm != "copy")
+    lines = [
+        " | ".join(
+            [f"| {arm}", *(f"{figures[arm]['median']:.2f}" if arm in figures else "" for figures in works.values())]
+        )
+        + " |"
+        for arm in arms
+    ]
+    peers = {f"{peer['package']} {peer['version']}": None for peer in result["peers"].values() if "version" in peer}
+    missing = [
+        f"{name} is left out ({peer['left_out']})" for name, peer in result["peers"].items() if "left_out" in peer
+    ]
+    head = [f"| | {' | '.join(works)} |", "|---|" + "---:|" * len(works)]
+    return "\n".join([*head, *lines, "", f"{measured_on(result)}; {'; '.join([*peers, *missing])}."])
+
+
+def musts_table() -> str:
+    """Return what was promised of the op, and what was measured."""
+    rows = [must for name in ("op_speed", "plan_and_loss", "op_growth") for must in read(name)["musts"]]
+    lines = [
+        f"| {row['work']}: {row['arm']} | {row['over']} | {figure(row['median'])} "
+        f"| {figure(row['quartile_low'])} to {figure(row['quartile_high'])} "
+        f"| {row['must']:g}{'' if row['holds'] else ', missed'} |"
+        for row in rows
+    ]
+    head = ["| what | over | median | quartiles | at most |", "|---|---|---:|---:|---:|"]
+    return "\n".join([*head, *lines, "", f"{measured_on(read('op_speed'))}."])
+
+
+def loss_table() -> str:
+    """Return what the loss of two labels costs."""
+    result = read("plan_and_loss")
+    shapes = {"x".join(map(str, one["logits"])): one["arms"] for one in result["losses"]}
+    arms = next(iter(shapes.values()))
+    lines = [
+        " | ".join(
+            [
+                f"| {arm}",
+                *(
+                    f"{one[arm]['over_plain']['median']:.2f} ({one[arm]['peak_memory_over_logits']:g})"
+                    for one in shapes.values()
+                ),
+            ]
+        )
+        + " |"
+        for arm in arms
+    ]
+    return "\n".join(
+        [f"| | {' | '.join(shapes)} |", "|---|" + "---:|" * len(shapes), *lines, "", f"{measured_on(result)}."]
+    )
+
+
+def step_sentence() -> str:
+    """Return what CutMix adds to a training step."""
+    step = read("training_step")
+    share, added = step["percent_of_a_step"], step["microseconds_of_cutmix"]
+    return (
+        f"A step of ResNet-8 on 32 pictures of 3x32x32 takes {step['without']['median']:.1f} ms without CutMix; "
+        f"with it {added['median']:.0f} µs more, {share['median']:.1f} % of a step "
+        f"({share['quartile_low']:.1f} to {share['quartile_high']:.1f})."
+    )
+
+
+def figure(value: float) -> str:
+    """Return a number with as many digits as it deserves."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}"  # noqa: PLR2004
+
+
+def measured_on(result: dict) -> str:
+    """Return what was measured, and on which machine."""
+    machine = f"{result['machine']['processor']}, {result['machine']['cores']} cores"
+    return f"{machine}; torch {result['versions']['torch']}; {result['what']}"
 
 
 def read(name: str) -> dict:
@@ -69,16 +167,21 @@ def read(name: str) -> dict:
 def rewritten(page: str) -> str:
     """Return a page with what stands between its marks written anew."""
     tables = {
-        "demo": comparison("demo").markdown().strip(),
-        "cifar10": table_with_verdict(comparison("cifar10")),
-        "cost": cost_table(),
+        "demo": lambda: comparison("demo").markdown().strip(),
+        "cifar10": lambda: table_with_verdict(comparison("cifar10")),
+        "cost": cost_table,
+        "op_speed": speed_table,
+        "op_musts": musts_table,
+        "loss": loss_table,
+        "step": step_sentence,
     }
     for name, table in tables.items():
         between = rf"(<!-- {name} -->).*?(<!-- /{name} -->)"
-        page = re.sub(between, lambda marks, table=table: f"{marks[1]}\n{table}\n{marks[2]}", page, flags=re.DOTALL)
+        page = re.sub(between, lambda marks, table=table: f"{marks[1]}\n{table()}\n{marks[2]}", page, flags=re.DOTALL)
     return page
 
 
 if __name__ == "__main__":
     draw_picture(ROOT / "docs" / "images" / "mixed.png")
+    draw_growth(ROOT / "docs" / "images" / "growth.png")
     README.write_text(rewritten(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,140 @@
+"""What the benchmarks reckon with; nothing here is timed against a limit."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def timing(monkeypatch):
+    return imported("timing", monkeypatch)
+
+
+@pytest.fixture
+def peers(monkeypatch):
+    return imported("peers", monkeypatch)
+
+
+@pytest.fixture
+def op_speed(monkeypatch):
+    return imported("op_speed", monkeypatch)
+
+
+def imported(name, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    __import__(name)
+    return sys.modules[name]
+
+
+def pasting_neighbours(images, _ids, _num_classes):
+    """A library in which each sample gets the left half of the one before it."""
+
+    def call():
+        images[..., :16] = images.roll(1, 0)[..., :16]
+        return images
+
+    return call
+
+
+def blending_neighbours(images, _ids, _num_classes):
+    return lambda: 0.5 * images + 0.5 * images.roll(1, 0)
+
+
+def test_a_ratio_is_taken_against_the_median_of_the_unit(timing):
+    unit, arm = timing.Times(1, [1.0, 2.0, 30.0]), timing.Times(1, [2.0, 4.0, 6.0])
+
+    assert timing.ratios(arm, unit)["median"] == 2.0
+
+
+def test_costs_for_as_much_replaced_are_divided_by_what_was_replaced(timing):
+    half, whole = timing.Times(1, [1.0, 1.0], [0.5, 0.5]), timing.Times(1, [1.0, 1.0], [1.0, 1.0])
+
+    assert timing.ratios(half, whole, per_replaced=True)["median"] == 2.0
+    assert timing.ratios(half, whole)["median"] == 1.0
+
+
+def test_a_must_holds_up_to_its_limit_and_not_beyond(timing):
+    times = {"copy": timing.Times(1, [1.0, 1.0]), "ours": timing.Times(1, [0.5, 0.5])}
+    musts = (timing.Must("ours", "copy", 0.5), timing.Must("ours", "copy", 0.49))
+
+    assert [row["holds"] for row in timing.judged("work", times, musts)] == [True, False]
+
+
+def test_a_must_against_a_peer_that_is_not_there_is_left_out(timing):
+    times = {"ours": timing.Times(1, [0.5, 0.5])}
+
+    assert timing.judged("work", times, (timing.Must("ours", "keras", 0.25),)) == []
+
+
+def test_slow_arms_see_the_first_of_the_seeds_that_quick_ones_see(timing, monkeypatch):
+    seen = {"quick": [], "slow": []}
+    monkeypatch.setattr(timing, "_draws_of", lambda arm, _pace: 2 if arm is arms["slow"] else 5)
+    arms = {name: lambda name=name: seen[name].append(torch.initial_seed()) for name in seen}
+
+    times = timing.measure(arms, timing.Pace(trials=2))
+
+    assert seen["slow"][:2] == seen["quick"][:2]
+    assert seen["slow"][2:] == seen["quick"][5:7]
+    assert len(set(seen["quick"])) == 10
+    assert len(times["slow"].seconds) == 2
+
+
+def test_what_was_replaced_is_read_from_the_result(timing):
+    class Mixed:
+        area = torch.tensor([0.25, 0.75])
+
+    times = timing.measure({"ours": Mixed}, timing.QUICK)
+
+    assert times["ours"].replaced == [0.5] * timing.QUICK.trials
+
+
+def test_a_peer_that_cannot_be_imported_is_named_with_the_reason_and_the_rest_is_used(peers, monkeypatch):
+    def absent(_images, _ids, _num_classes):
+        raise ModuleNotFoundError("No module named 'absent'")
+
+    there = replace(peers.PEERS["timm"], package="torch", make=pasting_neighbours)
+    monkeypatch.setattr(peers, "PEERS", {"absent": replace(there, make=absent), "there": there})
+
+    usable, described = peers.load()
+
+    assert [*usable] == ["there"]
+    assert described["absent"]["left_out"] == "ModuleNotFoundError: No module named 'absent'"
+    assert described["there"]["replaced_share"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda images, _ids, _num_classes: lambda: images, "mixed nothing"),
+        (blending_neighbours, "more than their own pixels"),
+    ],
+)
+def test_a_peer_that_does_not_paste_is_refused(peers, make, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        peers.replaced_share(make)
+
+
+def test_all_our_ways_to_mix_give_the_authors_pixels_on_every_work(op_speed):
+    works = (op_speed.LARGE, op_speed.SMALL, op_speed.BYTES, *op_speed.OTHERS)
+
+    for work in works:
+        small = replace(work, shape=(6, *work.shape[1:2], *range(7, 7 + len(work.axes))))
+        assert op_speed.ours(small, *small.batch())
+
+
+def test_wrong_pixels_are_noticed_before_anything_is_timed(op_speed, monkeypatch):
+    right = op_speed.cutmix_batch
+
+    def wrong(images, *arguments, **settings):
+        result = right(images, *arguments, **settings)
+        return result._replace(mixed=result.mixed.flip(0))
+
+    monkeypatch.setattr(op_speed, "cutmix_batch", wrong)
+
+    with pytest.raises(AssertionError, match="wrong pixels"):
+        op_speed.check_pixels(torch.randn(6, 3, 7, 8))
