@@ -1,47 +1,107 @@
 """Apply a plan to a batch and its targets: the data are checked here, before anything is touched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from cutmix.backends import mix_images
+from cutmix.memory import check_out, is_same, overlap
 from cutmix.plans import Plan
-from cutmix.shapes import Holes, Images, Labels
+from cutmix.shapes import Holes, Images, Labels, Masks, Partners
+from cutmix.stencils import Stencil
 from cutmix.targets import MixedTarget
+from cutmix.trees import Tree, filled, is_leaf, named, walk
 
 CHANNEL_COUNTS = (1, 3, 4)
 SMALLEST_PICTURE = 16
 PICTURE_AXES = (2, 3)
 
+Kind: TypeAlias = Literal["label", "mask"]
+Axes: TypeAlias = tuple[int, ...]
+Leaves: TypeAlias = dict[str, Tensor]
+"""The tensors of a tree by where they lie in it."""
 
-def mix(
-    images: Images,
-    targets: Labels,
-    plan: Plan,
+
+def mix(  # noqa: PLR0913 - a batch, its plan, and what few need
+    images: Tree,
+    targets: Tree,
+    plan: Plan | Stencil,
     *,
-    out: Images | None = None,
-    spatial_dims: Sequence[int] | None = None,
-) -> tuple[Images, MixedTarget | Tensor]:
+    source: tuple[Tree, Tree] | None = None,
+    out: Tree | None = None,
+    spatial_dims: Tree | Sequence[int] | None = None,
+    kinds: Tree | Kind | None = None,
+) -> tuple[Any, Any]:
     """Apply ``plan`` to a batch and its targets. The same plan gives the same bytes, on every backend.
 
+    Images and targets may be trees: tuples, lists, dicts, named tuples, dataclasses, in each other. Each leaf goes by
+    its rule, and the trees come back as they were built. All is checked before anything is written.
+
     Args:
-        images: (batch, ...), of any dtype. Never written to, unless they are also ``out``.
-        targets: class indices (batch,) of any integer dtype, or float rows (batch, classes): they become a MixedTarget.
-            A tensor that has the plan's size behind at least one more axis is a mask: it is pasted by the same plan.
+        images: (batch, ...), of any dtype: each carries the plan's size. Never written to, unless they are also
+            ``out``.
+        targets: class indices (batch,) of any integer dtype, numbers (batch,) or float rows (batch, classes): they
+            become a MixedTarget. What has the plan's size behind at least one more axis is a mask or a map: it is
+            pasted by the same plan, integers as they are.
         plan: what was drawn for this batch.
-        out: where the mixed images go: ``out=images`` is in place, other memory must share nothing with the images.
-            Targets are always new.
-        spatial_dims: which axes of the images the plan cuts, in the plan's order; else the last ones.
+        source: images and targets, built like these and of any number, that the partners come from; else these.
+        out: where the mixed images go, built like them: ``out=images`` is in place, other memory must share nothing
+            with what is read. Targets are always new.
+        spatial_dims: which axes of the images the plan cuts, in the plan's order; else the last ones. For all images,
+            or built like them.
+        kinds: "label" or "mask", where shapes cannot tell: for all targets, or built like them, as far as needed. What
+            is told to be labels may have any number of axes behind the batch's.
 
     Raises:
-        TypeError: when images or targets are no tensors, or of a dtype that cannot be mixed.
-        ValueError: when a shape, ``out`` or ``spatial_dims`` does not fit.
+        TypeError: when a leaf is no tensor, or of a dtype that cannot be mixed.
+        ValueError: when a shape, a structure, the plan's partners, ``out`` or ``spatial_dims`` do not fit.
     """
     check_targets(targets, images)
-    axes = _checked_axes_of(images, plan, out, spatial_dims, "images")
-    mixed_targets = mix_targets(targets, plan)  # first, so that nothing is written where the targets are refused
-    return _pasted(images, plan, out, axes), mixed_targets
+    inputs, labels = named(images, "images"), named(targets, "targets")
+    input_source, label_source = (inputs, labels) if source is None else _checked_sources(inputs, labels, source)
+    axes = _axes_for(inputs, plan, spatial_dims)
+    rules = _kinds_for(labels, plan, kinds)
+    _check_partners(plan, {**input_source, **label_source})
+    outs = dict.fromkeys(inputs)
+    if out is not None:
+        held = [leaf for path, leaf in labels.items() if rules[path] == "label"]
+        outs = _checked_out(inputs, out, input_source, held)
+    # The targets first: masks may lie in the memory that the images are written to.
+    mixed_targets = _mixed_targets(labels, plan, label_source, rules)
+    mixed_images = [_pasted(leaf, plan, input_source[path], outs[path], axes[path]) for path, leaf in inputs.items()]
+    return filled(images, mixed_images), filled(targets, mixed_targets)
+
+
+def mix_by_mask(
+    images: Tree,
+    targets: Tree,
+    mask: Masks,
+    partners: Partners,
+    *,
+    source: tuple[Tree, Tree] | None = None,
+    kinds: Tree | Kind | None = None,
+) -> tuple[Any, Any]:
+    """Show each sample's partner where ``mask`` is true, a shape of any form; labels are weighted by what shows.
+
+    Args:
+        images: (batch, ..., *size) of any dtype, or a tree of them.
+        targets: as for ``mix``; masks and maps among them are pasted alike.
+        mask: (1, *size) for the whole batch or (batch, *size), bool. On a device it is waited for: labels are weighted
+            on the host.
+        partners: (batch,) whole numbers, who shows in each sample.
+        source: images and targets that the partners come from; else these.
+        kinds: "label" or "mask", where shapes cannot tell.
+
+    Raises:
+        TypeError: when a leaf is no tensor, of a dtype that cannot be mixed, or the mask is not bool.
+        ValueError: when a shape, a structure or the partners do not fit.
+    """
+    check_images(mask, "mask")
+    check_images(partners, "partners")
+    return mix(images, targets, Stencil(mask, partners), source=source, kinds=kinds)
 
 
 def paste(
@@ -50,10 +110,14 @@ def paste(
     *,
     out: Images | None = None,
     spatial_dims: Sequence[int] | None = None,
-    name: str = "images",
 ) -> Images:
-    """Apply ``plan`` to a batch of images, masks or maps; ``name`` is what errors call them."""
-    return _pasted(images, plan, out, _checked_axes_of(images, plan, out, spatial_dims, name))
+    """Apply ``plan`` to one batch of images, masks or maps, with the checks of ``mix``."""
+    inputs = {"images": images}
+    axes = _axes_for(inputs, plan, spatial_dims)
+    _check_partners(plan, inputs)
+    if out is not None:
+        _checked_out(inputs, out, inputs, [])
+    return _pasted(images, plan, images, out, axes["images"])
 
 
 def erase(images: Images, holes: Holes, fill: float, *, out: Images | None, axes: tuple[int, ...]) -> Images:
@@ -68,54 +132,12 @@ def erase(images: Images, holes: Holes, fill: float, *, out: Images | None, axes
     if out is None:
         erased = images.clone()
     else:
-        _check_out(images, out)
+        _checked_out({"images": images}, out, {"images": images}, [])
         erased = out if out is images else out.copy_(images)
     cut = erased.movedim(axes, tuple(range(-len(axes), 0)))
     for starts, stops in holes.tolist():
         cut[(..., *map(slice, starts, stops))] = fill
     return erased
-
-
-def _checked_axes_of(
-    images: Images, plan: Plan, out: Images | None, spatial_dims: Sequence[int] | None, name: str
-) -> tuple[int, ...]:
-    """Check that all fits together, and return the axes that the plan cuts."""
-    axes = checked_axes(images.shape, _last_axes(images, plan) if spatial_dims is None else spatial_dims)
-    _check_fit(images, plan, axes, name)
-    if out is not None:
-        _check_out(images, out)
-    return axes
-
-
-def _pasted(images: Images, plan: Plan, out: Images | None, axes: tuple[int, ...]) -> Images:
-    last = _last_axes(images, plan)
-    if axes == last:
-        return mix_images(images, plan, out=out)
-    mixed = torch.empty_like(images) if out is None else out
-    mix_images(images.movedim(axes, last), plan, out=mixed.movedim(axes, last))
-    return mixed
-
-
-def _last_axes(images: Images, plan: Plan) -> tuple[int, ...]:
-    return tuple(range(images.ndim - len(plan.size), images.ndim))
-
-
-def mix_targets(targets: Labels, plan: Plan) -> MixedTarget | Tensor:
-    """Mix one tensor of targets by its rule: labels become a MixedTarget, masks are pasted.
-
-    Raises:
-        TypeError: for labels of a dtype that is neither integer nor floating point.
-        ValueError: for a shape that is neither, or that could be both.
-    """
-    if _is_mask(targets, plan.size):
-        return paste(targets, plan, name="targets")
-    _check_labels(targets)
-    return MixedTarget(targets, partners_of(targets, plan), plan.kept)
-
-
-def partners_of(targets: Labels, plan: Plan) -> Labels:
-    """Return each sample's partner's target."""
-    return targets.index_select(0, plan.partners.to(targets.device, non_blocking=True))
 
 
 def picture_axes(shape: Sequence[int], spatial_dims: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -154,97 +176,235 @@ def checked_axes(shape: Sequence[int], spatial_dims: Sequence[int]) -> tuple[int
     return axes
 
 
-def check_targets(targets: Labels, images: Images) -> None:
-    """Check that there is one target an image.
+def partners_of(targets: Tree, plan: Plan | Stencil) -> Any:  # noqa: ANN401 - as the targets are built
+    """Return each sample's partner's target."""
+
+    def of_leaf(leaf: Labels) -> Labels:
+        return leaf.index_select(0, plan.partners.to(leaf.device, non_blocking=True))
+
+    return walk(targets, of_leaf)
+
+
+def check_targets(targets: Tree, images: Tree) -> None:
+    """Check that images and targets are tensors, and that there is one target an image.
 
     Raises:
-        TypeError: when one of the two is no tensor.
+        TypeError: when one of them is no tensor.
         ValueError: when their numbers differ, or there are none.
     """
-    if isinstance(targets, MixedTarget):
-        raise ValueError(  # noqa: TRY004 - the type is right, once
-            "targets must not be mixed yet, got a MixedTarget: the batch has met two mixers, perhaps one in the "
-            "loader's collate_fn; take one of them away"
-        )
-    check_images(images)
-    check_images(targets, "targets")
-    if targets.ndim == 0 or images.ndim == 0 or len(targets) != len(images) or len(images) == 0:
-        raise ValueError(
-            f"targets must have one entry an image, and at least one, got shape {tuple(targets.shape)} for images of "
-            f"shape {tuple(images.shape)}: both start with the batch axis"
-        )
+    inputs, labels = named(images, "images"), named(targets, "targets")
+    if not inputs or not labels:
+        raise ValueError(f"images and targets must hold a tensor each, got {images!r} and {targets!r}")
+    for path, leaf in (inputs | labels).items():
+        if isinstance(leaf, MixedTarget):
+            raise ValueError(  # noqa: TRY004 - the type is right, once
+                f"{path} must not be mixed yet, got a MixedTarget: the batch has met two mixers, perhaps one in the "
+                "loader's collate_fn; take one of them away"
+            )
+        check_images(leaf, path)
+    path, first = next(iter(inputs.items()))
+    for other, leaf in (labels | inputs).items():
+        if leaf.ndim == 0 or first.ndim == 0 or len(leaf) != len(first) or len(first) == 0:
+            raise ValueError(
+                f"{other} must have one entry an image, and at least one, got shape {tuple(leaf.shape)} for {path} of "
+                f"shape {tuple(first.shape)}: both start with the batch axis"
+            )
 
 
 def check_images(images: object, name: str = "images") -> None:
-    """Check that images, or whatever errors shall call them, are a tensor.
+    """Check that images, or whatever errors shall call them, are a tensor that lies in strides.
 
     Raises:
         TypeError: when they are not.
     """
     if not isinstance(images, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(images).__name__}: convert with torch.as_tensor")
+    if images.layout is not torch.strided:
+        raise TypeError(f"{name} must be dense, got {images.layout}: convert with .to_dense()")
 
 
-def _is_mask(targets: Labels, size: tuple[int, ...]) -> bool:
-    fits = targets.ndim > len(size) and tuple(targets.shape[-len(size) :]) == size
-    could_be_rows = targets.ndim == 2 and targets.is_floating_point()  # noqa: PLR2004 - (batch, classes)
-    if fits and could_be_rows:
-        raise ValueError(
-            f"targets of shape {tuple(targets.shape)} can be label rows or a signal as long as the images, which are "
-            f"mixed in different ways: pass a signal as targets.unsqueeze(1), and rows through "
-            "MixedTarget(targets, targets[plan.partners], plan.kept)"
-        )
-    return fits
+def _mixed_targets(labels: Leaves, plan: Plan | Stencil, source: Leaves, rules: Mapping[str, Kind]) -> list[Any]:
+    kept = plan.kept
+    return [
+        MixedTarget(leaf, partners_of(source[path], plan), kept)
+        if rules[path] == "label"
+        else _pasted(leaf, plan, source[path], None, _last_axes(leaf, plan))
+        for path, leaf in labels.items()
+    ]
 
 
-def _check_labels(targets: Labels) -> None:
-    if targets.dtype is torch.bool or targets.is_complex():
-        raise TypeError(
-            f"targets must be integer or floating point, got {targets.dtype}: convert with .long() or .float()"
-        )
-    if targets.ndim > (2 if targets.is_floating_point() else 1):
-        raise ValueError(
-            f"targets must be class indices (batch,), float rows (batch, classes), or a mask that ends in the images' "
-            f"height and width, got {targets.dtype} of shape {tuple(targets.shape)}: integer rows need .float()"
-        )
+def _pasted(images: Images, plan: Plan | Stencil, source: Images, out: Images | None, axes: Axes) -> Images:
+    """Paste along ``axes``, as a view in which they are the last ones: backends know no others."""
+    show = plan.show if isinstance(plan, Stencil) else partial(_show_boxes, plan)
+    last = _last_axes(images, plan)
+    if axes == last:
+        return show(images, source, out)
+    mixed = torch.empty_like(images) if out is None else out
+    moved = images.movedim(axes, last)
+    show(moved, moved if source is images else source.movedim(axes, last), mixed.movedim(axes, last))
+    return mixed
 
 
-def _check_fit(images: Images, plan: Plan, axes: tuple[int, ...], name: str) -> None:
+def _show_boxes(plan: Plan, images: Images, source: Images, out: Images | None) -> Images:
+    return mix_images(images, plan, source=None if source is images else source, out=out)
+
+
+def _last_axes(images: Images, plan: Plan | Stencil) -> Axes:
+    return tuple(range(images.ndim - len(plan.size), images.ndim))
+
+
+def _axes_for(inputs: Leaves, plan: Plan | Stencil, spatial_dims: Tree | Sequence[int] | None) -> dict[str, Axes]:
+    """Return the axes that the plan cuts of each of the images, checked to have its size."""
+    chosen = _chosen("spatial_dims", spatial_dims, inputs, "images")
+    axes = {}
+    for path, leaf in inputs.items():
+        dims = _last_axes(leaf, plan) if chosen[path] is None else chosen[path]
+        axes[path] = checked_axes(leaf.shape, dims)
+        _check_fit(leaf, plan, axes[path], path)
+    return axes
+
+
+def _check_fit(images: Images, plan: Plan | Stencil, axes: Axes, path: str) -> None:
     size = tuple(images.shape[axis] for axis in axes)
     if size != plan.size or len(images) != plan.batch:
         raise ValueError(
-            f"{name} must be what the plan was drawn for, a batch of {plan.batch} with size {plan.size}, got shape "
+            f"{path} must be what the plan was drawn for, a batch of {plan.batch} with size {plan.size}, got shape "
             f"{tuple(images.shape)} with size {size} along axes {axes}: draw another plan, or pass spatial_dims"
         )
-    if not images.is_floating_point() and not bool(((plan.opacity == 1.0) | (plan.kept == 1.0)).all()):
+    if isinstance(plan, Stencil) or images.is_floating_point() or plan.is_opaque or not plan.is_readable:
+        return
+    if not bool(((plan.opacity == 1.0) | (plan.kept == 1.0)).all()):
         raise TypeError(
-            f"{name} must be floating point to be blended, got {images.dtype}: integers have no fractions, "
+            f"{path} must be floating point to be blended, got {images.dtype}: integers have no fractions, "
             "convert with .float()"
         )
 
 
-def _check_out(images: Images, out: Images) -> None:
-    if (out.shape, out.dtype, out.device) != (images.shape, images.dtype, images.device):
+def _kinds_for(labels: Leaves, plan: Plan | Stencil, kinds: Tree | Kind | None) -> dict[str, Kind]:
+    """Return the rule that each of the targets goes by, checked to follow it."""
+    chosen = _chosen("kinds", kinds, labels, "targets", lambda part: part is None or isinstance(part, str))
+    rules = {}
+    for path, leaf in labels.items():
+        rules[path] = _kind_of(leaf, plan.size, path) if chosen[path] is None else chosen[path]
+        match rules[path]:
+            case "mask":
+                _check_fit(leaf, plan, _last_axes(leaf, plan), path)
+            case "label":
+                _check_label(leaf, path, told=chosen[path] is not None)
+            case other:
+                raise ValueError(f"kinds must be one of {get_args(Kind)}, got {other!r} for {path}")
+    return rules
+
+
+def _kind_of(leaf: Labels, size: tuple[int, ...], path: str) -> Kind:
+    """Tell labels from masks by their shape."""
+    fits = leaf.ndim > len(size) and tuple(leaf.shape[-len(size) :]) == size
+    could_be_rows = leaf.ndim == 2 and leaf.is_floating_point()  # noqa: PLR2004 - (batch, classes)
+    if fits and could_be_rows:
         raise ValueError(
-            f"out must be like the images, {tuple(images.shape)} {images.dtype} on {images.device}, got "
-            f"{tuple(out.shape)} {out.dtype} on {out.device}: make it with torch.empty_like(images)"
+            f"{path} of shape {tuple(leaf.shape)} can be label rows or a signal as long as the images, which are mixed "
+            "in different ways: tell which by kinds='label' or kinds='mask'"
         )
-    if out.is_leaf and out.requires_grad and torch.is_grad_enabled():
-        raise ValueError("out must not be a leaf that requires grad, got one: autograd would lose it; leave out= away")
-    same_view = out.data_ptr() == images.data_ptr() and out.stride() == images.stride()
-    if not same_view and _overlap(out, images):
+    return "mask" if fits else "label"
+
+
+def _check_label(leaf: Labels, path: str, *, told: bool) -> None:
+    if leaf.dtype is torch.bool or leaf.is_complex():
+        raise TypeError(f"{path} must be integer or floating point, got {leaf.dtype}: convert with .long() or .float()")
+    if not told and leaf.ndim > (2 if leaf.is_floating_point() else 1):
         raise ValueError(
-            "out must be the images themselves or share no memory with them, got another view of the same memory: "
-            "make it with torch.empty_like(images)"
+            f"{path} must be class indices (batch,), float rows (batch, classes), or a mask that ends in the images' "
+            f"size, got {leaf.dtype} of shape {tuple(leaf.shape)}: integer rows need .float(); for labels of more "
+            "axes pass kinds='label'"
         )
 
 
-def _overlap(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors span common memory; two that interleave count as such."""
-    (one_start, one_stop), (other_start, other_stop) = _span(one), _span(other)
-    return one_start < other_stop and other_start < one_stop
+def _chosen(
+    argument: str, given: Tree, leaves: Leaves, name: str, is_leaf: Callable[[object], bool] = is_leaf
+) -> dict[str, Any]:
+    """Return what is given for each leaf: one thing for all, or a tree that is built like theirs as far as it goes."""
+    chosen = named(given, name, is_leaf)
+    if list(chosen) == [name]:
+        return dict.fromkeys(leaves, given)
+    if unknown := chosen.keys() - leaves.keys():
+        raise ValueError(
+            f"{argument} must be one for all {name}, or built like them, got something for "
+            f"{', '.join(sorted(unknown))}: there are {', '.join(leaves)}"
+        )
+    return {path: chosen.get(path) for path in leaves}
 
 
-def _span(tensor: Tensor) -> tuple[int, int]:
-    last = sum((side - 1) * stride for side, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
+def _like(argument: str, given: Tree, leaves: Leaves, name: str) -> Leaves:
+    """Return the tensors of a tree that is built like the ``leaves``."""
+    found = named(given, name)
+    if found.keys() != leaves.keys():
+        raise ValueError(
+            f"{argument} must be built like the {name}, {', '.join(leaves)}, got {', '.join(found) or 'nothing'}: "
+            "give it the same keys"
+        )
+    for path, leaf in found.items():
+        check_images(leaf, argument if path == name else f"{argument} for {path}")
+    return found
+
+
+def _checked_sources(inputs: Leaves, labels: Leaves, source: tuple[Tree, Tree]) -> tuple[Leaves, Leaves]:
+    if not isinstance(source, tuple | list) or len(source) != 2:  # noqa: PLR2004 - a pair
+        raise TypeError(
+            f"source must be a pair (images, targets), got {type(source).__name__}: labels come from there too"
+        )
+    return _checked_source(inputs, source[0], "images"), _checked_source(labels, source[1], "targets")
+
+
+def _checked_source(leaves: Leaves, given: Tree, name: str) -> Leaves:
+    """Return where the partners of each leaf come from, checked to be of the same kind."""
+    found = _like("source", given, leaves, name)
+    for path, leaf in leaves.items():
+        other = found[path]
+        if is_same(other, leaf):
+            found[path] = leaf
+        elif not other.ndim or _sample(other) != _sample(leaf):
+            raise ValueError(
+                f"source must have samples like {path}, {tuple(leaf.shape[1:])} {leaf.dtype} on {leaf.device}, got "
+                f"{tuple(other.shape[1:])} {other.dtype} on {other.device}: prepare both batches alike"
+            )
+    return found
+
+
+def _sample(leaf: Tensor) -> tuple[object, ...]:
+    return leaf.shape[1:], leaf.dtype, leaf.device
+
+
+def _check_partners(plan: Plan | Stencil, source: Leaves) -> None:
+    """Check that partners are there to be pasted: compiled backends trust it."""
+    counts = {len(leaf) for leaf in source.values()}
+    if len(counts) > 1:
+        raise ValueError(
+            f"source must have as many targets as images, got {sorted(counts)} samples: give whole batches"
+        )
+    if not plan.is_readable:  # the lookup itself sees to it
+        return
+    first, last = plan.partners.aminmax()
+    if first < 0 or last >= min(counts):
+        raise ValueError(
+            f"partners must lie in [0, {min(counts)}), the samples that there are, got {plan.partners.tolist()}: "
+            "pass the batch that they were drawn for, or source="
+        )
+
+
+def _checked_out(inputs: Leaves, out: Tree, source: Leaves, held: list[Tensor]) -> Leaves:
+    """Return where each of the images goes, checked to be memory that nothing else is read from or written to.
+
+    In place the images, and the source that they are, are read before they are written to; nothing else is.
+    """
+    outs = _like("out", out, inputs, "images")
+    for path, leaf in inputs.items():
+        check_out(leaf, outs[path])
+        others = [other for tensors in (inputs, source, outs) for place, other in tensors.items() if place != path]
+        in_place = is_same(outs[path], leaf)
+        here = [other for other in (leaf, source[path]) if not (in_place and other is leaf)]
+        if any(overlap(outs[path], other) for other in (*here, *others, *held)):
+            raise ValueError(
+                "out must be the images themselves or share no memory with them, got another view of the same memory: "
+                "make it with torch.empty_like(images)"
+            )
+    return outs

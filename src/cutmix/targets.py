@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cutmix.crossentropy import Options, Reduction, mixed_cross_entropy
-from cutmix.shapes import Ids, Kept, Labels, Logits, Losses, Rows
+from cutmix.crossentropy import Options, check_ids, mixed_cross_entropy, mixed_nll
+from cutmix.reductions import LossFn, Reduction, interpolated, unwrapped, with_reduction
+from cutmix.shapes import Kept, Labels, Logits, Losses, Rows
 
 
 class MixedTargetError(ValueError):
@@ -18,8 +19,8 @@ class MixedTargetError(ValueError):
 class MixedTarget(NamedTuple):
     """The labels of a mixed batch: ``kept`` of each sample's own, the rest of its partner's.
 
-    It stands where the labels stood: ``F.cross_entropy(outputs, target)`` and ``nn.CrossEntropyLoss()`` take it as it
-    is; for any other loss use ``cutmix.losses.mixed(loss_fn)``, ``target.dense(num_classes)`` or
+    It stands where the labels stood: ``F.cross_entropy(outputs, target)``, ``F.nll_loss`` and their modules take it as
+    it is; for any other loss use ``cutmix.losses.mixed(loss_fn)``, ``target.dense(num_classes)`` or
     ``target.interpolate(loss_fn, outputs)``. Every other torch function raises a ValueError that says so: a comparison
     such as ``outputs.argmax(1) == target`` would be wrong in silence. It is a tuple: ``len(target)`` is 3, and
     ``len(target.kept)`` the number of samples.
@@ -35,42 +36,65 @@ class MixedTarget(NamedTuple):
     kept: Kept
 
     def dense(self, num_classes: int | None = None, dtype: torch.dtype | None = None) -> Rows:
-        """Return the blended rows, (batch, num_classes): one-hot for indices, as they are for rows.
+        """Return the blended rows, (batch, num_classes, ...): one-hot for indices, as they are for rows.
 
         Args:
             num_classes: how many classes there are; needed for indices, and checked for rows.
             dtype: of the result; else float32 for indices, and the rows' own dtype.
 
         Raises:
-            ValueError: when ``num_classes`` is missing or is not what the rows have.
+            ValueError: when ``num_classes`` is missing, is not what the rows have, or an index is no class.
         """
-        own, partner = (_rows(labels, num_classes, dtype) for labels in (self.own, self.partner))
-        kept = self.kept.to(own, non_blocking=True).view(-1, *[1] * (own.ndim - 1))
-        return kept * own + (1.0 - kept) * partner
+        if self.own.is_floating_point():
+            return self._blended_rows(num_classes, dtype or self.own.dtype)
+        return self._blended_ids(num_classes, dtype or torch.float32)
 
-    def interpolate(self, loss_fn: Callable[[Any, Any], Tensor], outputs: Any) -> Losses:  # noqa: ANN401 - the loss's
-        """Return ``kept * loss_fn(outputs, own) + (1 - kept) * loss_fn(outputs, partner)``.
+    def _blended_rows(self, num_classes: int | None, dtype: torch.dtype) -> Rows:
+        if num_classes not in (None, *self.own.shape[1:2]):
+            raise ValueError(
+                f"num_classes must be the length of the rows, {tuple(self.own.shape[1:])}, got {num_classes}"
+            )
+        share = self._share(torch.promote_types(dtype, torch.float32))
+        return (share * self.own + (1.0 - share) * self.partner).to(dtype)
 
-        Equals the loss on blended rows where the loss is linear in its target (cross entropy is).
+    def _blended_ids(self, num_classes: int | None, dtype: torch.dtype) -> Rows:
+        if num_classes is None:
+            raise ValueError(
+                "num_classes must be given for class indices, got None: pass as many as the model has outputs, "
+                "target.dense(outputs.shape[1])"
+            )
+        check_ids(self.own, num_classes, "own")
+        check_ids(self.partner, num_classes, "partner")
+        share = self._share(torch.promote_types(dtype, torch.float32)).expand(self.own.shape)
+        rows = share.new_zeros(len(self.own), num_classes, *self.own.shape[1:])
+        for ids, part in ((self.own, share), (self.partner, 1.0 - share)):
+            rows = rows.scatter_add(1, ids.long().unsqueeze(1), part.unsqueeze(1))
+        return rows.to(dtype)
+
+    def _share(self, dtype: torch.dtype) -> Tensor:
+        """Lay ``kept`` out so that it meets the labels of its sample."""
+        return self.kept.to(self.own.device, dtype, non_blocking=True).view(-1, *[1] * (self.own.ndim - 1))
+
+    def interpolate(self, loss_fn: LossFn, outputs: Any, *, reduction: Reduction | None = None) -> Losses:  # noqa: ANN401 - the loss's
+        """Return ``kept * loss_fn(outputs, own) + (1 - kept) * loss_fn(outputs, partner)``, sample by sample.
+
+        Equals the loss on blended rows where the loss is linear in its target (cross entropy is). Torch's cross entropy
+        and ``nll_loss`` take the target as it is, class weights and ignored labels too.
+
+        Args:
+            loss_fn: any loss. Where all samples keep alike, two calls of it are weighted, reduced as they are. Where
+                they differ, or a ``reduction`` is given, it must be one of torch's own, with a ``reduction`` to be
+                taken off and put back, or return one value a sample.
+            outputs: whatever the loss takes.
+            reduction: of the weighted losses, "none", "mean" or "sum"; else the loss's own.
 
         Raises:
-            ValueError: when ``kept`` differs between samples and the loss has no value for each of them.
+            ValueError: when losses a sample are needed, and the loss has none.
         """
-        own, share = loss_fn(outputs, self.own), float(self.kept[0])
-        shared = bool((self.kept == share).all())
-        if shared and share == 1.0:
-            return own
-        kept = share if shared else self._a_sample_of(own)
-        return kept * own + (1.0 - kept) * loss_fn(outputs, self.partner)
-
-    def _a_sample_of(self, loss: Losses) -> Tensor:
-        """Lay ``kept`` out so that it meets the loss of its sample."""
-        if loss.ndim == 0 or len(loss) != len(self.kept):
-            raise ValueError(
-                f"loss_fn must return one value a sample where kept differs between samples, got shape "
-                f"{tuple(loss.shape)} for a batch of {len(self.kept)}: pass it with reduction='none'"
-            )
-        return self.kept.to(loss, non_blocking=True).view(-1, *[1] * (loss.ndim - 1))
+        kind = unwrapped(loss_fn)
+        if kind in ANSWERED or type(kind) in (nn.CrossEntropyLoss, nn.NLLLoss):
+            return (with_reduction(loss_fn, reduction) if reduction else loss_fn)(outputs, self)
+        return interpolated(loss_fn, outputs, *self, reduction)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "MixedTarget":
         """Move the labels; ``kept`` stays on the host, since some devices have no float64."""
@@ -88,6 +112,8 @@ class MixedTarget(NamedTuple):
         """Answer cross entropy, and refuse every other torch function with the remedy."""
         if function is F.cross_entropy:
             return _cross_entropy(*args, **(kwargs or {}))
+        if function is F.nll_loss:
+            return _nll_loss(*args, **(kwargs or {}))
         # Not TypeError: Python would turn that into a silent False in ``outputs == target``.
         raise MixedTargetError(
             f"a MixedTarget is no tensor, got it in torch's {getattr(function, '__name__', function)}: use "
@@ -96,21 +122,38 @@ class MixedTarget(NamedTuple):
         )
 
 
-def _rows(labels: Labels, num_classes: int | None, dtype: torch.dtype | None) -> Rows:
-    if not labels.is_floating_point():
-        return _one_hot(labels, num_classes).to(dtype or torch.float32)
-    if num_classes not in (None, *labels.shape[1:2]):
-        raise ValueError(f"num_classes must be the length of the rows, {tuple(labels.shape[1:])}, got {num_classes}")
-    return labels if dtype is None else labels.to(dtype)
+def cross_entropy(
+    outputs: Logits,
+    target: Labels | MixedTarget,
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+) -> Losses:
+    """Return ``torch.nn.functional.cross_entropy``, also of a mixed target.
+
+    Args:
+        outputs: logits (batch, classes, ...).
+        target: class indices, float rows, or a MixedTarget of either.
+        weight: (classes,), one weight a class.
+        ignore_index: the class index that does not count.
+        reduction: "mean", "sum" or "none". With class weights or ignored labels the mean of a mixed target is over the
+            weights that count, label by label; without them it is the plain mean over the batch.
+        label_smoothing: share of the uniform row, in [0, 1].
+
+    Raises:
+        ValueError: when a setting is out of its range, or the labels of a mixed target do not fit the outputs.
+    """
+    if isinstance(target, MixedTarget):
+        return mixed_cross_entropy(outputs, *target, Options(weight, ignore_index, reduction, label_smoothing))
+    return F.cross_entropy(
+        outputs, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
+    )
 
 
-def _one_hot(ids: Ids, num_classes: int | None) -> Tensor:
-    if num_classes is None:
-        raise ValueError(
-            "num_classes must be given for class indices, got None: pass as many as the model has outputs, "
-            "target.dense(outputs.shape[1])"
-        )
-    return F.one_hot(ids.long(), num_classes)
+ANSWERED = (F.cross_entropy, F.nll_loss, cross_entropy)
+"""The losses that take a MixedTarget as it is."""
 
 
 def _cross_entropy(  # noqa: PLR0913 - torch's own signature
@@ -123,9 +166,26 @@ def _cross_entropy(  # noqa: PLR0913 - torch's own signature
     reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
 ) -> Losses:
+    _refuse_legacy(size_average, reduce)
+    return mixed_cross_entropy(input, *target, Options(weight, ignore_index, reduction, label_smoothing))
+
+
+def _nll_loss(  # noqa: PLR0913 - torch's own signature
+    input: Logits,  # noqa: A002
+    target: MixedTarget,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,  # noqa: FBT001
+    ignore_index: int = -100,
+    reduce: bool | None = None,  # noqa: FBT001
+    reduction: Reduction = "mean",
+) -> Losses:
+    _refuse_legacy(size_average, reduce)
+    return mixed_nll(input, *target, Options(weight, ignore_index, reduction))
+
+
+def _refuse_legacy(size_average: bool | None, reduce: bool | None) -> None:  # noqa: FBT001 - torch's
     if size_average is not None or reduce is not None:
         raise ValueError(
             f"size_average and reduce must be None with a MixedTarget, got {size_average} and {reduce}: torch has "
             "deprecated them, use reduction='mean', 'sum' or 'none'"
         )
-    return mixed_cross_entropy(input, *target, Options(weight, ignore_index, reduction, label_smoothing))

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from cutmix.core.batch import get_item, leaves, num_samples, set_item, split, to_device
+from cutmix.core.batch import get_item, num_samples, set_item, split, to_device
 from cutmix.targets import MixedTarget
+from cutmix.trees import leaves
 
 
 class Pair(NamedTuple):

@@ -1,8 +1,7 @@
 """Batches as people have them: tuples, lists, dicts, named tuples, dataclasses, and what a pair of functions reads."""
 
-import copy
 import dataclasses
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,13 +9,12 @@ import torch
 from torch import Tensor
 
 from cutmix.targets import MixedTarget
+from cutmix.trees import Tree, is_leaf, leaves, replaced, walk
 
-Batch: TypeAlias = Any  # the user's own type: no narrower name is true
-Items: TypeAlias = tuple[Any, ...] | list[Any]
+Batch: TypeAlias = Tree
 Key: TypeAlias = int | str | tuple[Callable[[Batch], Any], Callable[[Batch, Any], Batch]]
 
 _TENSORS = (Tensor, MixedTarget)  # a union, built at each leaf, would be slow
-_PLAIN = (str, bytes, int, float, type(None))
 
 
 def get_item(batch: Batch, key: Key) -> Any:  # noqa: ANN401 - what a batch holds is the user's
@@ -44,10 +42,9 @@ def set_item(batch: Batch, key: Key, value: Any) -> Batch:  # noqa: ANN401
     if isinstance(key, tuple):
         return key[1](batch, value)
     get_item(batch, key)
-    if not isinstance(batch, tuple):
-        return _put(copy.copy(batch), key, value)
-    index = batch._fields.index(key) if isinstance(key, str) else range(len(batch))[key]
-    return _rebuilt(batch, [*batch[:index], value, *batch[index + 1 :]])
+    if isinstance(batch, tuple) and isinstance(key, int):
+        key = getattr(batch, "_fields", range(len(batch)))[key]
+    return replaced(batch, {key: value})
 
 
 def num_samples(batch: Batch) -> int:
@@ -70,10 +67,10 @@ def split(batch: Batch, size: int) -> list[Batch]:
         return [batch]
 
     def is_whole(part: Any) -> bool:  # noqa: ANN401
-        return _is_leaf(part) or (part is not batch and type(part) in (list, tuple) and len(part) == samples)
+        return is_leaf(part) or (part is not batch and type(part) in (list, tuple) and len(part) == samples)
 
     return [
-        _walk(batch, lambda leaf, start=start: _cut(leaf, start, start + size, samples), is_whole)
+        walk(batch, lambda leaf, start=start: _cut(leaf, start, start + size, samples), is_whole)
         for start in range(0, samples, size)
     ]
 
@@ -87,53 +84,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
             return leaf.to(device, non_blocking=from_pinned_memory)
         return leaf.to(device) if hasattr(leaf, "to") else leaf
 
-    return _walk(batch, move)
-
-
-def leaves(batch: Batch) -> list[Any]:
-    """List what ``batch`` holds. A MixedTarget is one leaf, and so is a list of names."""
-    found: list[Any] = []
-    _walk(batch, found.append)
-    return found
-
-
-def _is_leaf(part: object) -> bool:
-    if isinstance(part, _TENSORS):
-        return True
-    return isinstance(part, (tuple, list)) and all(isinstance(item, _PLAIN) for item in part)
-
-
-def _walk(batch: Batch, act: Callable[[Any], Any], is_leaf: Callable[[object], bool] = _is_leaf) -> Batch:
-    """Return containers like those of ``batch`` around what ``act`` returns for each leaf."""
-    if is_leaf(batch):
-        return act(batch)
-    if isinstance(batch, (tuple, list)):
-        return _rebuilt(batch, [_walk(item, act, is_leaf) for item in batch])
-    if isinstance(batch, MutableMapping):
-        return _all_put(batch, {key: _walk(item, act, is_leaf) for key, item in batch.items()})
-    if dataclasses.is_dataclass(batch):
-        names = [field.name for field in dataclasses.fields(batch)]
-        return _all_put(batch, {name: _walk(getattr(batch, name), act, is_leaf) for name in names})
-    return act(batch)
-
-
-def _rebuilt(batch: Items, items: list[Any]) -> Items:
-    return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
-
-
-def _all_put(batch: Batch, items: Mapping[Any, Any]) -> Batch:
-    fresh = copy.copy(batch)
-    for key, item in items.items():
-        _put(fresh, key, item)
-    return fresh
-
-
-def _put(batch: Batch, key: int | str, value: Any) -> Batch:  # noqa: ANN401
-    if isinstance(batch, MutableMapping | list):
-        batch[key] = value
-    else:
-        object.__setattr__(batch, str(key), value)  # a frozen dataclass too: nobody has seen this copy yet
-    return batch
+    return walk(batch, move)
 
 
 def _cut(leaf: Any, start: int, stop: int, samples: int) -> Any:  # noqa: ANN401

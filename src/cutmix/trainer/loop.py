@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
-from cutmix.core.batch import leaves, num_samples, split, to_device
+from cutmix.core.batch import num_samples, split, to_device
 from cutmix.core.event import Event
 from cutmix.core.logger import value_of
 from cutmix.keys import fold
 from cutmix.trainer.loggers import EVERY
 from cutmix.trainer.runtime import generators_of
 from cutmix.trainer.scores import loss_of, train_scores
+from cutmix.trees import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,47 @@
+"""Where results may be written: memory of the right kind, that shares nothing with what is read."""
+
+import torch
+from torch import Tensor
+
+from cutmix.shapes import Images
+
+
+def check_out(images: Images, out: Images) -> None:
+    """Check that the mixed images can be written to ``out``, whatever else may lie there.
+
+    Raises:
+        ValueError: when it is of another kind than the images, or not every pixel has memory that may be written to.
+    """
+    if (out.shape, out.dtype, out.device) != (images.shape, images.dtype, images.device):
+        raise ValueError(
+            f"out must be like the images, {tuple(images.shape)} {images.dtype} on {images.device}, got "
+            f"{tuple(out.shape)} {out.dtype} on {out.device}: make it with torch.empty_like(images)"
+        )
+    if out.is_leaf and out.requires_grad and torch.is_grad_enabled():
+        raise ValueError("out must not be a leaf that requires grad, got one: autograd would lose it; leave out= away")
+    if any(stride == 0 and side > 1 for side, stride in zip(out.shape, out.stride(), strict=True)):
+        raise ValueError(
+            f"out must have memory for every pixel, got strides {out.stride()} for shape {tuple(out.shape)}: "
+            "an expanded tensor cannot be written to, make it with torch.empty_like(images)"
+        )
+
+
+def is_same(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two tensors are the same view of the same memory."""
+    if one is other:
+        return True
+    views = ((view.data_ptr(), view.shape, view.stride(), view.dtype) for view in (one, other))
+    return next(views) == next(views)
+
+
+def overlap(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors span common memory; two that interleave count as such."""
+    if one.device != other.device or one.is_meta:
+        return False
+    (one_start, one_stop), (other_start, other_stop) = _span(one), _span(other)
+    return one_start < other_stop and other_start < one_stop
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    last = sum((side - 1) * stride for side, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()

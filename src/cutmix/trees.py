@@ -1,0 +1,84 @@
+"""Trees: tuples, lists, dicts, named tuples and dataclasses, in each other, around leaves."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+Tree: TypeAlias = Any  # the user's own type: no narrower name is true
+
+_PLAIN = (str, bytes, int, float, type(None))
+
+
+def is_leaf(part: object) -> bool:
+    """Tell whether ``part`` counts as one thing although it may be a tuple: a MixedTarget, or a list of names."""
+    if isinstance(part, Tensor):
+        return True
+    if not isinstance(part, tuple | list):
+        return False
+    # A tuple that answers torch's functions stands for one tensor.
+    return hasattr(part, "__torch_function__") or all(isinstance(item, _PLAIN) for item in part)
+
+
+def walk(tree: Tree, act: Callable[[Any], Any], is_leaf: Callable[[object], bool] = is_leaf) -> Tree:
+    """Return containers like those of ``tree`` around what ``act`` returns for each leaf."""
+    parts = None if is_leaf(tree) else _parts(tree)
+    if parts is None:
+        return act(tree)
+    return replaced(tree, {key: walk(part, act, is_leaf) for key, part in parts.items()})
+
+
+def leaves(tree: Tree, is_leaf: Callable[[object], bool] = is_leaf) -> list[Any]:
+    """List what ``tree`` holds, in its order."""
+    parts = None if is_leaf(tree) else _parts(tree)
+    if parts is None:
+        return [tree]
+    return [leaf for part in parts.values() for leaf in leaves(part, is_leaf)]
+
+
+def named(tree: Tree, name: str, is_leaf: Callable[[object], bool] = is_leaf) -> dict[str, Any]:
+    """Return the leaves of ``tree`` by where they lie in what is called ``name``: ``targets['depth'][0]``."""
+    parts = None if is_leaf(tree) else _parts(tree)
+    if parts is None:
+        return {name: tree}
+    found: dict[str, Any] = {}
+    for key, part in parts.items():
+        found |= named(part, name + (f".{key}" if _has_fields(tree) else f"[{key!r}]"), is_leaf)
+    return found
+
+
+def filled(tree: Tree, contents: Iterable[Any]) -> Tree:
+    """Return containers like those of ``tree`` around these leaves, which come in its order."""
+    following = iter(contents)
+    return walk(tree, lambda _: next(following))
+
+
+def replaced(tree: Tree, parts: Mapping[Any, Any]) -> Tree:
+    """Return a container like ``tree`` with some parts replaced, by index, key or field; ``tree`` stays as it is."""
+    if isinstance(tree, tuple):
+        items = [parts.get(key, part) for key, part in (_parts(tree) or {}).items()]
+        return type(tree)(*items) if _has_fields(tree) else type(tree)(items)
+    fresh = dict(tree) if type(tree) is dict else copy.copy(tree)  # torch.compile knows no copy of a dict
+    for key, part in parts.items():
+        if isinstance(fresh, MutableMapping | list):
+            fresh[key] = part
+        else:
+            object.__setattr__(fresh, str(key), part)  # a frozen dataclass too: nobody has seen this copy yet
+    return fresh
+
+
+def _parts(tree: Tree) -> dict[Any, Any] | None:
+    """Return the parts of a container by index, key or field; None for what is none."""
+    if isinstance(tree, tuple | list):
+        return dict(zip(tree._fields, tree, strict=True)) if _has_fields(tree) else dict(enumerate(tree))
+    if isinstance(tree, MutableMapping):
+        return dict(tree)
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
+    return None
+
+
+def _has_fields(tree: Tree) -> bool:
+    return hasattr(tree, "_fields") or (dataclasses.is_dataclass(tree) and not isinstance(tree, MutableMapping))
