@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from cutmix.shapes import Chances, Choices, Classes, Coins, Drawn, Partners
 
@@ -20,11 +20,8 @@ SMALLEST_ALPHA = 0.01
 
 def draw_ring(batch: int, generator: torch.Generator | None = None) -> Partners:
     """Draw one random cycle through ``range(batch)``: nobody is its own partner, unless it is alone."""
-    order = torch.randperm(batch, generator=generator).numpy()
-    partners = np.empty_like(order)
-    partners[order[:-1]] = order[1:]
-    partners[order[-1]] = order[0]
-    return torch.from_numpy(partners)
+    order = torch.randperm(batch, generator=generator)
+    return torch.empty_like(order).scatter_(0, order, order.roll(-1))
 
 
 def draw_shuffle(batch: int, generator: torch.Generator | None = None) -> Partners:
@@ -54,19 +51,19 @@ def draw_partners(batch: int, pairing: Pairing, generator: torch.Generator | Non
     return (draw_ring if pairing == "ring" else draw_shuffle)(batch, generator)
 
 
-def draw_betas(alpha: float, count: int, generator: torch.Generator | None = None) -> Drawn:
+def draw_betas(alpha: float | Tensor, count: int, generator: torch.Generator | None = None) -> Drawn:
     """Draw ``count`` numbers from Beta(alpha, alpha): one uniform number each for ``alpha`` 1, else two gamma draws."""
     return draw_betas_and_chances(alpha, count, 0, generator)[0]
 
 
 def draw_betas_and_chances(
-    alpha: float, count: int, axes: int, generator: torch.Generator | None = None
+    alpha: float | Tensor, count: int, axes: int, generator: torch.Generator | None = None
 ) -> tuple[Drawn, Chances]:
     """Draw ``count`` numbers from Beta(alpha, alpha), and for each of them ``axes`` uniform ones."""
-    if alpha == 1.0:
+    if not isinstance(alpha, Tensor) and alpha == 1.0:
         drawn = draw_chances(count, 1 + axes, generator)
         return drawn[:, 0], drawn[:, 1:]
-    concentration = torch.full((count, 2), alpha, dtype=torch.float64)
+    concentration = torch.as_tensor(alpha, dtype=torch.float64).repeat(count, 2)
     gammas = torch._standard_gamma(concentration, generator=generator).numpy()  # noqa: SLF001 - torch.distributions takes no generator
     return gammas[:, 0] / gammas.sum(1), draw_chances(count, axes, generator)
 
@@ -99,10 +96,15 @@ def check_generator(generator: object) -> None:
 
     Raises:
         TypeError: when it is no generator.
-        ValueError: when it lives on another device.
+        ValueError: when it lives on another device, or a graph is being compiled.
     """
     if generator is None:
         return
+    if torch.compiler.is_compiling():
+        raise ValueError(
+            f"generator must be left out inside torch.compile, whose graphs take none, got {generator!r}: draw "
+            "outside, plan = recipe.draw(images.shape, generator=generator), and hand the plan in to cutmix.mix"
+        )
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, got {generator!r}: pass one, or leave it out")
     if generator.device.type != "cpu":

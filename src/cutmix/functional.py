@@ -25,9 +25,9 @@ class CutMixed(NamedTuple):
         mixed: the images, a box of each filled with its partner's.
         target_perm: ``target[partners]``.
         area: the share of each image that is its own, in [0, 1], counted in pixels: a number for the whole batch, or
-            with ``per_sample`` a float32 tensor (batch,) on the images' device.
+            with ``per_sample`` a float32 tensor (batch,) on the images' device. Inside ``torch.compile`` a tensor.
         bbox: whole numbers (top, left, bottom, right); all starts, then all stops, in other numbers of axes. With
-            ``per_sample`` an int64 tensor (batch, 4) on the host.
+            ``per_sample`` an int64 tensor (batch, 4) on the host; inside ``torch.compile`` one of (4,).
     """
 
     mixed: Images
@@ -114,6 +114,8 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     mixed = paste(input, plan, out=out, spatial_dims=recipe.axes(input.shape))
     if per_sample:
         return CutMixed(mixed, partners_of(target, plan), _on(input, plan.kept), _rows_of_boxes(plan))
+    if not plan.is_readable:
+        return CutMixed(mixed, partners_of(target, plan), _on(input, plan.kept[0]), plan.boxes.flatten())
     return CutMixed(mixed, partners_of(target, plan), float(plan.kept[0]), plan.bbox)
 
 
@@ -158,7 +160,10 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     plan = _draw(recipe, input, target, indices, generator)
     mixed = paste(input, plan, out=out, spatial_dims=recipe.axes(input.shape))
     blended = plan.opacity * plan.boxes.flatten(1).any(1)
-    weight = _on(input, blended.expand(plan.batch)) if per_sample else blended.item()
+    if per_sample:
+        weight = _on(input, blended.expand(plan.batch))
+    else:
+        weight = blended.item() if plan.is_readable else _on(input, blended[0])
     return MixedUp(mixed, partners_of(target, plan), weight)
 
 

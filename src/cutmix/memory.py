@@ -1,4 +1,4 @@
-"""Where results may be written: memory of the right kind, that shares nothing with what is read."""
+"""Where results may be written: memory of the right kind, and whether it is shared with what is read."""
 
 import torch
 from torch import Tensor
@@ -27,17 +27,17 @@ def check_out(images: Images, out: Images) -> None:
 
 
 def is_same(one: Tensor, other: Tensor) -> bool:
-    """Tell whether two tensors are the same view of the same memory."""
-    if one is other:
-        return True
+    """Tell whether two tensors are the same view of the same memory; a graph knows no addresses."""
+    if one is other or torch.compiler.is_compiling():
+        return one is other
     views = ((view.data_ptr(), view.shape, view.stride(), view.dtype) for view in (one, other))
     return next(views) == next(views)
 
 
 def overlap(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors span common memory; two that interleave count as such."""
-    if one.device != other.device or one.is_meta:
-        return False
+    if torch.compiler.is_compiling() or one.device != other.device or one.is_meta:
+        return False  # a graph orders reads before writes by itself
     (one_start, one_stop), (other_start, other_stop) = _span(one), _span(other)
     return one_start < other_stop and other_start < one_stop
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from cutmix.backends import eager, reference, ring
-from cutmix.backends.memory import is_in_place, is_permutation
+from cutmix.backends.walking import is_permutation
+from cutmix.memory import is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Source
 
@@ -65,7 +66,7 @@ def _choose(images: Images, plan: Plan, source: Source | None, out: Images | Non
     """Return the fastest backend that can do what is asked."""
     if torch.compiler.is_compiling() or not plan.is_opaque or not _is_host_memory(images, source, out):
         return "eager"
-    if source is None and is_in_place(images, out) and not is_permutation(plan.partners):
+    if source is None and out is not None and is_same(out, images) and not is_permutation(plan.partners):
         return "eager"
     if _has_numba():
         from cutmix.backends import compiled

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from cutmix.backends.kernels import Batch, Size, paste, walk
-from cutmix.backends.memory import check_permutation, is_in_place
+from cutmix.backends.walking import check_permutation
+from cutmix.memory import is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Source
 
@@ -58,7 +59,7 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
         )
     placed = [_placed(batch, layout) for batch, layout in zip(batches, layouts, strict=True)]
     numbers = _size(plan, layouts[0]), plan.partners.numpy(), _boxes(plan)
-    if source is None and is_in_place(images, out):
+    if source is None and out is not None and is_same(out, images):
         check_permutation(plan.partners)
         saved = torch.empty(_bytes_of_a_box(images, plan), dtype=torch.uint8)
         _in_parts(walk, images, placed[0], *numbers, saved.data_ptr())

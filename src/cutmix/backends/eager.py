@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cutmix.backends.memory import is_in_place
+from cutmix.memory import is_same
 from cutmix.plans import OPAQUE, Plan
 from cutmix.shapes import Images, Source
 
@@ -33,13 +33,13 @@ def _mix_by_mask(images: Images, source: Source, plan: Plan, out: Images | None)
     inside = inside.view(len(inside), *[1] * (images.ndim - inside.ndim), *plan.size)
     mixed = torch.where(inside, _shown(images, source, plan), images)
     # ``where`` may lay its result out in its own way: the strides kept are those of the images.
-    return _copy(mixed, torch.empty_like(images) if out is None else out)
+    return (torch.empty_like(images) if out is None else out).copy_(mixed)
 
 
 def _copy(images: Images, out: Images | None) -> Images:
     if out is None:
         return images.clone()
-    return out if is_in_place(images, out) else out.copy_(images)
+    return out if is_same(out, images) else out.copy_(images)
 
 
 def _shown(images: Images, source: Source, plan: Plan) -> Images:

@@ -7,14 +7,15 @@ which torch divides among its threads.
 
 from collections.abc import Iterator
 
-from cutmix.backends.memory import check_permutation, is_in_place
+from cutmix.backends.walking import check_permutation
+from cutmix.memory import is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Source
 
 
 def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out: Images | None = None) -> Images:
     """Show in each sample's box its partner, which must be opaque."""
-    if not is_in_place(images, out):
+    if out is None or not is_same(out, images):
         mixed = images.clone() if out is None else out.copy_(images)
         return _paste(mixed, images if source is None else source, plan)
     return _walk(images, plan) if source is None else _paste(images, source, plan)

@@ -1,15 +1,8 @@
-"""What the backends that write into memory ask about it."""
+"""What it takes to mix in place without a copy of the batch: to walk from partner to partner."""
 
 import numpy as np
 
-from cutmix.shapes import Images, Partners
-
-
-def is_in_place(images: Images, out: Images | None) -> bool:
-    """Tell whether ``out`` is the images' own memory, seen in the same way."""
-    if out is None or out is images:
-        return out is images
-    return out.data_ptr() == images.data_ptr() and out.stride() == images.stride()
+from cutmix.shapes import Partners
 
 
 def is_permutation(partners: Partners) -> bool:
@@ -18,7 +11,7 @@ def is_permutation(partners: Partners) -> bool:
 
 
 def check_permutation(partners: Partners) -> None:
-    """Check that one can walk from partner to partner and overwrite each sample once it has been read.
+    """Check that each sample can be overwritten once the one sample that shows it has been written.
 
     Raises:
         ValueError: when a sample is nobody's partner, or several samples'.
