@@ -12,6 +12,7 @@ demo: $(READY)  ## Train with and without CutMix on the built-in pictures, and p
 
 test: $(READY)  ## Run all tests, the README's code among them.
 	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --override-ini addopts=--import-mode=importlib tests/graphs
 
 lint: $(READY)  ## Format, lint, types, import floors.
 	$(BIN)/ruff format --check .
