@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from cutmix.algorithms.cutmix import CutMix
 from cutmix.algorithms.cutout import CutOut
+from cutmix.algorithms.labelsmoothing import LabelSmoothing
 from cutmix.algorithms.mixup import MixUp
 from cutmix.algorithms.oneof import OneOf
 from cutmix.mixing import mix
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from cutmix.trainer import Trainer
 
 __version__ = "0.1.0"
-__all__ = ["CutMix", "CutOut", "MixUp", "MixedTarget", "OneOf", "Plan", "Trainer", "mix"]
+__all__ = ["CutMix", "CutOut", "LabelSmoothing", "MixUp", "MixedTarget", "OneOf", "Plan", "Trainer", "mix"]
 
 
 def __getattr__(name: str) -> object:

@@ -9,13 +9,15 @@ from torch import Tensor
 
 from cutmix.algorithms.cutmix import CutMix
 from cutmix.algorithms.cutout import CutOut
+from cutmix.algorithms.labelsmoothing import LabelSmoothing
 from cutmix.algorithms.mixer import Mixer
 from cutmix.algorithms.mixup import MixUp
 from cutmix.algorithms.pairing import labels_in
 from cutmix.draws import Pairing
 from cutmix.mixing import check_targets, partners_of, paste
 from cutmix.plans import Plan
-from cutmix.shapes import Images, Labels
+from cutmix.shapes import Images, Labels, Logits, Rows
+from cutmix.targets import MixedTarget
 
 
 class CutMixed(NamedTuple):
@@ -198,6 +200,24 @@ def cutout_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     """
     recipe = CutOut(num_holes, length, uniform_sampling, p=p, fill=fill, spatial_dims=_tuple(spatial_dims))
     return recipe(input, out=out, generator=generator)
+
+
+def smooth_labels(logits: Logits, target: Labels | MixedTarget, smoothing: float = 0.1) -> Rows:
+    """Give ``smoothing`` of each label to all classes alike (Szegedy et al. 2016), before labels are mixed or after.
+
+    Args:
+        logits: (batch, classes, ...), for the number of classes.
+        target: class ids (batch, ...), rows like the logits, or a MixedTarget of either.
+        smoothing: the share that goes to all classes alike, in [0, 1].
+
+    Returns:
+        Rows (batch, classes, ...).
+
+    Raises:
+        TypeError: when ``smoothing`` is no number.
+        ValueError: when it lies outside of [0, 1], or the target does not fit the logits.
+    """
+    return LabelSmoothing(smoothing)(logits, target)
 
 
 def _draw(

@@ -2,8 +2,9 @@
 
 from cutmix.algorithms.cutmix import CutMix
 from cutmix.algorithms.cutout import CutOut
+from cutmix.algorithms.labelsmoothing import LabelSmoothing
 from cutmix.algorithms.mixup import MixUp
 from cutmix.algorithms.oneof import OneOf
 from cutmix.algorithms.schedule import linear
 
-__all__ = ["CutMix", "CutOut", "MixUp", "OneOf", "linear"]
+__all__ = ["CutMix", "CutOut", "LabelSmoothing", "MixUp", "OneOf", "linear"]
