@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cutmix.reductions import Reduction, is_readable
-from cutmix.shapes import Ids, Kept, Labels, Logits, Losses, Pairs, Rows, Shares
+from cutmix.shapes import Kept, Labels, Logits, Losses, Pairs, Rows, Shares
 
 
 @final
@@ -52,7 +52,7 @@ def mixed_cross_entropy(logits: Logits, own: Labels, partner: Labels, kept: Kept
     return mixed_nll(logits.log_softmax(1, dtype=_wide_dtype(logits)), own, partner, kept, options)
 
 
-def mixed_nll(log_likelihoods: Logits, own: Ids, partner: Ids, kept: Kept, options: Options) -> Losses:
+def mixed_nll(log_likelihoods: Logits, own: Labels, partner: Labels, kept: Kept, options: Options) -> Losses:
     """Return the loss against two class ids a sample, each for its share, of what ``log_softmax`` has made of logits.
 
     Raises:
