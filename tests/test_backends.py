@@ -157,6 +157,16 @@ def test_out_may_lie_in_memory_in_another_way_than_the_images(backend, order):
     assert torch.equal(mixed, mix_images(images, plan, backend="reference"))
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference", *OTHERS])
+@pytest.mark.parametrize("channels", [(0,), (2, 0), (0, 2)])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_images_without_a_channel_stay_so(backend, channels, in_place):
+    images = torch.zeros(4, *channels, 6, 10)
+
+    mixed = mix_images(images, one_box_plan(), out=images if in_place else None, backend=backend)
+    assert mixed.shape == images.shape
+
+
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("threads", [2, 3, 7])
 @given(plan=plans(pairings=permutations))

@@ -6,7 +6,7 @@ Axes: ``batch`` comes first, the axes of the image last (height before width); `
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64, Integer, Shaped
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Integer, Shaped
 from torch import Tensor
 
 Images: TypeAlias = Shaped[Tensor, "batch ..."]
@@ -47,6 +47,12 @@ Pairs: TypeAlias = Int64[Tensor, "batch 2 ..."]
 
 Shares: TypeAlias = Float[Tensor, "batch 2 ..."]
 """How much each of the two counts; they sum to 1."""
+
+Channels: TypeAlias = Float32[Tensor, " channels"]
+"""One number a channel."""
+
+Table: TypeAlias = Float[Tensor, "channels 256"]
+"""What each value of a byte becomes in each channel."""
 
 Hit: TypeAlias = Bool[Tensor, " batch"]
 """Whether each prediction is right."""

@@ -13,7 +13,7 @@ from cutmix.backends import eager, reference, ring
 from cutmix.backends.walking import is_permutation
 from cutmix.memory import is_same
 from cutmix.plans import Plan
-from cutmix.shapes import Images, Source
+from cutmix.shapes import Channels, Images, Source
 
 Backend: TypeAlias = Literal["auto", "reference", "eager", "ring", "compiled"]
 
@@ -60,6 +60,38 @@ def mix_images(
             return compiled.mix_images(images, plan, source=source, out=out)
         case _:
             raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
+
+
+def mix_normalize(
+    images: Images, plan: Plan, mean: Channels, std: Channels, *, out: Images, backend: Backend = "auto"
+) -> Images:
+    """Fill ``out`` with ``(images / 255 - mean) / std``, mixed by ``plan``: in float32, then rounded to its dtype.
+
+    The same bytes come out whether it takes one pass ("compiled") or one for each step ("eager").
+
+    Args:
+        images: (batch, channels, height, width) uint8.
+        plan: what was drawn for this batch.
+        mean: of each channel, in shares of 255, on the images' device.
+        std: of each channel, as the mean.
+        out: like the images but floating point, in memory of its own, with any strides.
+        backend: "eager" or "compiled"; "auto" takes one pass where it can.
+
+    Raises:
+        ValueError: when ``backend`` is none of these, or cannot do what is asked.
+        ModuleNotFoundError: when the package that a backend needs is not installed.
+    """
+    one_pass = plan.is_opaque and plan.is_readable and _is_host_memory(images, out)
+    match ("compiled" if one_pass and _has_numba() else "eager") if backend == "auto" else backend:
+        case "eager":
+            return eager.mix_normalize(images, plan, mean, std, out)
+        case "compiled":
+            _check_host(images, plan, None, out, "compiled")
+            from cutmix.backends import compiled
+
+            return compiled.mix_normalize(images, plan, eager.table(mean, std, out.dtype), out)
+        case _:
+            raise ValueError(f"backend must be one of 'auto', 'eager' and 'compiled' here, got {backend!r}")
 
 
 def _choose(images: Images, plan: Plan, source: Source | None, out: Images | None) -> Backend:

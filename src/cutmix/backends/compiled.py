@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from cutmix.backends.kernels import Batch, Size, paste, walk
+from cutmix.backends.kernels import Batch, Size, normalize, paste, walk
 from cutmix.backends.walking import check_permutation
 from cutmix.memory import is_same
 from cutmix.plans import Plan
-from cutmix.shapes import Images, Source
+from cutmix.shapes import Images, Source, Table
 
 BYTES_A_THREAD = 1 << 20
 """Below it another thread costs more than it takes over."""
@@ -50,6 +50,8 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
             and the images shall be mixed in place.
     """
     mixed = torch.empty_like(images) if out is None else out
+    if not images.numel():
+        return mixed
     batches = (mixed, images, images if source is None else source)
     layouts = _layouts(plan, *batches)
     if layouts is None:
@@ -66,6 +68,14 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
     else:
         _in_parts(paste, images, *placed, *numbers)
     return mixed
+
+
+def mix_normalize(images: Images, plan: Plan, table: Table, out: Images) -> Images:
+    """Fill ``out`` with what ``table`` has for each pixel that shows, in one pass; partners must be opaque."""
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[out.element_size()]  # bfloat16 is unknown to numpy
+    values = table.contiguous().view(bits).numpy()
+    _in_parts(normalize, out, out.view(bits).numpy(), images.numpy(), values, plan.partners.numpy(), plan.boxes.numpy())
+    return out
 
 
 def can_mix(plan: Plan, *batches: Images | Source | None) -> bool:
@@ -123,7 +133,7 @@ def _layout(shape: tuple[int, ...], strides: tuple[int, ...], axes: int, itemsiz
 
     Axes in front of the image's lie inside its pixels (channels last) or around it (channels first).
     """
-    around = sorted((axis for axis in range(1, len(shape) - axes) if shape[axis] > 1), key=strides.__getitem__)
+    around = sorted((axis for axis in range(1, len(shape) - axes) if shape[axis] != 1), key=strides.__getitem__)
     order, place = tuple(around), 1
     while around and strides[around[0]] == place:
         place *= shape[around.pop(0)]

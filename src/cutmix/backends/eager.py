@@ -5,7 +5,7 @@ from torch import Tensor
 
 from cutmix.memory import is_same
 from cutmix.plans import OPAQUE, Plan
-from cutmix.shapes import Images, Source
+from cutmix.shapes import Channels, Images, Source, Table
 
 
 def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out: Images | None = None) -> Images:
@@ -14,6 +14,19 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
     # A slice by numbers that a graph or a device holds would break the graph, or wait for the device.
     by_box = len(plan.boxes) == 1 and plan.is_readable
     return (_mix_by_box if by_box else _mix_by_mask)(images, source, plan, out)
+
+
+def mix_normalize(images: Images, plan: Plan, mean: Channels, std: Channels, out: Images) -> Images:
+    """Normalize bytes to float32, mix, and round to the dtype of ``out``, step by step."""
+    shape = (-1, *[1] * (images.ndim - 2))
+    normalized = images.float().div_(255.0).sub_(mean.view(shape)).div_(std.view(shape))
+    return out.copy_(mix_images(normalized, plan, out=normalized))
+
+
+def table(mean: Channels, std: Channels, dtype: torch.dtype) -> Table:
+    """Return what the steps make of each value of a byte, in each channel."""
+    steps = torch.arange(256, device=mean.device).float().div_(255.0).expand(len(mean), -1)
+    return ((steps - mean[:, None]) / std[:, None]).to(dtype)
 
 
 def _mix_by_box(images: Images, source: Source, plan: Plan, out: Images | None) -> Images:
