@@ -14,7 +14,7 @@ from cutmix.algorithms.mixer import Mixer
 from cutmix.algorithms.mixup import MixUp
 from cutmix.algorithms.pairing import labels_in
 from cutmix.draws import Pairing
-from cutmix.mixing import check_targets, partners_of, paste
+from cutmix.mixing import check_targets, partners_of, paste, samples_in
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Labels, Logits, Rows
 from cutmix.targets import MixedTarget
@@ -25,7 +25,7 @@ class CutMixed(NamedTuple):
 
     Attributes:
         mixed: the images, a box of each filled with its partner's.
-        target_perm: ``target[partners]``.
+        target_perm: ``target[partners]``, of the source's target where there is a source.
         area: the share of each image that is its own, in [0, 1], counted in pixels: a number for the whole batch, or
             with ``per_sample`` a float32 tensor (batch,) on the images' device. Inside ``torch.compile`` a tensor.
         bbox: whole numbers (top, left, bottom, right); all starts, then all stops, in other numbers of axes. With
@@ -43,7 +43,7 @@ class MixedUp(NamedTuple):
 
     Attributes:
         mixed: the samples, blended with their partners.
-        target_perm: ``target[partners]``.
+        target_perm: ``target[partners]``, of the source's target where there is a source.
         mixing: the weight of the *partner*, in [0, 1]: a number, or with ``per_sample`` a float32 tensor (batch,) on
             the samples' device.
     """
@@ -66,6 +66,7 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     p: float = 1.0,
     min_max: tuple[float, float] | None = None,
     pairing: Pairing = "ring",
+    source: tuple[Images, Labels] | None = None,
     out: Images | None = None,
     spatial_dims: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
@@ -81,7 +82,7 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
 
     Args:
         input: (batch, channels, height, width), any dtype and device. Never written to, unless it is also ``out``.
-            A batch of one is left as it is, whatever else is given.
+            A batch of one is left as it is, whatever else is given but ``source``.
         target: (batch, ...), targets of any kind.
         length: cut this fraction of each side, in (0, 1], instead of drawing it: 0.25 cuts a quarter of each side.
         alpha: lambda is drawn from Beta(alpha, alpha); unused with ``length``, ``bbox`` or ``min_max``.
@@ -93,6 +94,8 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         min_max: cut a box that lies wholly inside, each side between these two fractions of the image's, (0.2, 0.8).
         pairing: "ring", one random cycle, where nobody is its own partner; "shuffle", Composer's permutation; or
             "same_class", a random cycle inside each class: the target's ids, or where its rows are largest.
+        source: another batch (images, targets), of any length, that the partners come from: nobody twice before
+            everybody has been drawn once. ``indices`` then are positions in it.
         out: where the mixed images go; ``out=input`` is in place. Else always new memory.
         spatial_dims: the axes to cut, for what is not (batch, channels, height, width).
         generator: a CPU generator to draw from; else torch's default one.
@@ -112,13 +115,14 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         pairing=pairing,
         spatial_dims=_tuple(spatial_dims),
     )
-    plan = _draw(recipe, input, target, indices, generator)
-    mixed = paste(input, plan, out=out, spatial_dims=recipe.axes(input.shape))
+    plan = _draw(recipe, input, target, indices, source, generator)
+    partners, labels = (input, target) if source is None else source
+    mixed = paste(input, plan, source=partners, out=out, spatial_dims=recipe.axes(input.shape))
     if per_sample:
-        return CutMixed(mixed, partners_of(target, plan), _on(input, plan.kept), _rows_of_boxes(plan))
+        return CutMixed(mixed, partners_of(labels, plan), _on(input, plan.kept), _rows_of_boxes(plan))
     if not plan.is_readable:
-        return CutMixed(mixed, partners_of(target, plan), _on(input, plan.kept[0]), plan.boxes.flatten())
-    return CutMixed(mixed, partners_of(target, plan), float(plan.kept[0]), plan.bbox)
+        return CutMixed(mixed, partners_of(labels, plan), _on(input, plan.kept[0]), plan.boxes.flatten())
+    return CutMixed(mixed, partners_of(labels, plan), float(plan.kept[0]), plan.bbox)
 
 
 def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
@@ -131,6 +135,7 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     per_sample: bool = False,
     p: float = 1.0,
     pairing: Pairing = "ring",
+    source: tuple[Images, Labels] | None = None,
     out: Images | None = None,
     spatial_dims: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
@@ -150,6 +155,8 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         p: the chance that the batch (with ``per_sample``: each sample) is mixed at all; if not, ``mixing`` is 0.
         pairing: "ring", one random cycle, where nobody is its own partner; "shuffle", Composer's permutation; or
             "same_class", a random cycle inside each class: the target's ids, or where its rows are largest.
+        source: another batch (samples, targets), of any length, that the partners come from: nobody twice before
+            everybody has been drawn once. ``indices`` then are positions in it.
         out: where the mixed samples go; ``out=input`` is in place. Else always new memory.
         spatial_dims: the axes of a sample's size; has no effect on the result.
         generator: a CPU generator to draw from; else torch's default one.
@@ -159,14 +166,15 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         ValueError: when an argument is out of its range or does not fit the others.
     """
     recipe = MixUp(alpha, per_sample=per_sample, p=p, mixing=mixing, pairing=pairing, spatial_dims=_tuple(spatial_dims))
-    plan = _draw(recipe, input, target, indices, generator)
-    mixed = paste(input, plan, out=out, spatial_dims=recipe.axes(input.shape))
+    plan = _draw(recipe, input, target, indices, source, generator)
+    partners, labels = (input, target) if source is None else source
+    mixed = paste(input, plan, source=partners, out=out, spatial_dims=recipe.axes(input.shape))
     blended = plan.opacity * plan.boxes.flatten(1).any(1)
     if per_sample:
         weight = _on(input, blended.expand(plan.batch))
     else:
         weight = blended.item() if plan.is_readable else _on(input, blended[0])
-    return MixedUp(mixed, partners_of(target, plan), weight)
+    return MixedUp(mixed, partners_of(labels, plan), weight)
 
 
 def cutout_batch(  # noqa: PLR0913 - Composer's arguments, and a few
@@ -221,12 +229,18 @@ def smooth_labels(logits: Logits, target: Labels | MixedTarget, smoothing: float
 
 
 def _draw(
-    recipe: Mixer, images: Images, targets: Labels, indices: Tensor | None, generator: torch.Generator | None
+    recipe: Mixer,
+    images: Images,
+    targets: Labels,
+    indices: Tensor | None,
+    source: tuple[Images, Labels] | None,
+    generator: torch.Generator | None,
 ) -> Plan:
     check_targets(targets, images)
+    others = samples_in(source)
     labels = labels_in(targets) if recipe.needs_labels else None
-    plan = recipe.draw(images.shape, generator=generator, labels=labels)
-    return plan if indices is None else replace(plan, partners=_checked(indices, plan.batch))
+    plan = recipe.draw(images.shape, generator=generator, labels=labels, source=others)
+    return plan if indices is None else replace(plan, partners=_checked(indices, plan.batch, others or plan.batch))
 
 
 def _on(images: Images, values: Tensor) -> Tensor:
@@ -237,15 +251,15 @@ def _rows_of_boxes(plan: Plan) -> Tensor:
     return plan.boxes.expand(plan.batch, -1, -1).flatten(1)
 
 
-def _checked(indices: Tensor, batch: int) -> Tensor:
+def _checked(indices: Tensor, batch: int, others: int) -> Tensor:
     if not isinstance(indices, Tensor):
         raise TypeError(f"indices must be a torch.Tensor, got {type(indices).__name__}: convert with torch.as_tensor")
     fits = tuple(indices.shape) == (batch,) and not (indices.is_floating_point() or indices.dtype is torch.bool)
     indices = indices.cpu()
-    if not fits or not bool(((indices >= 0) & (indices < batch)).all()):
+    if not fits or not bool(((indices >= 0) & (indices < others)).all()):
         raise ValueError(
-            f"indices must be {batch} whole numbers in [0, {batch}), one partner a sample, got {indices}: "
-            f"for a permutation pass torch.randperm({batch})"
+            f"indices must be {batch} whole numbers in [0, {others}), one partner a sample, got {indices}: "
+            f"for a permutation pass torch.randperm({others})[:{batch}]"
         )
     return indices.long()
 

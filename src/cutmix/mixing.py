@@ -108,16 +108,18 @@ def paste(
     images: Images,
     plan: Plan,
     *,
+    source: Images | None = None,
     out: Images | None = None,
     spatial_dims: Sequence[int] | None = None,
 ) -> Images:
     """Apply ``plan`` to one batch of images, masks or maps, with the checks of ``mix``."""
     inputs = {"images": images}
+    partners = inputs if source is None else _checked_source(inputs, source, "images")
     axes = _axes_for(inputs, plan, spatial_dims)
-    _check_partners(plan, inputs)
+    _check_partners(plan, partners)
     if out is not None:
-        _checked_out(inputs, out, inputs, [])
-    return _pasted(images, plan, images, out, axes["images"])
+        _checked_out(inputs, out, partners, [])
+    return _pasted(images, plan, partners["images"], out, axes["images"])
 
 
 def erase(images: Images, holes: Holes, fill: float, *, out: Images | None, axes: tuple[int, ...]) -> Images:
@@ -185,16 +187,16 @@ def partners_of(targets: Tree, plan: Plan | Stencil) -> Any:  # noqa: ANN401 - a
     return walk(targets, of_leaf)
 
 
-def check_targets(targets: Tree, images: Tree) -> None:
-    """Check that images and targets are tensors, and that there is one target an image.
+def check_targets(targets: Tree, images: Tree, whose: str = "") -> None:
+    """Check that images and targets are tensors, and that there is one target an image; errors say ``whose``.
 
     Raises:
         TypeError: when one of them is no tensor.
         ValueError: when their numbers differ, or there are none.
     """
-    inputs, labels = named(images, "images"), named(targets, "targets")
+    inputs, labels = named(images, f"{whose}images"), named(targets, f"{whose}targets")
     if not inputs or not labels:
-        raise ValueError(f"images and targets must hold a tensor each, got {images!r} and {targets!r}")
+        raise ValueError(f"{whose}images and targets must hold a tensor each, got {images!r} and {targets!r}")
     for path, leaf in (inputs | labels).items():
         if isinstance(leaf, MixedTarget):
             raise ValueError(  # noqa: TRY004 - the type is right, once
@@ -209,6 +211,33 @@ def check_targets(targets: Tree, images: Tree) -> None:
                 f"{other} must have one entry an image, and at least one, got shape {tuple(leaf.shape)} for {path} of "
                 f"shape {tuple(first.shape)}: both start with the batch axis"
             )
+
+
+def check_pair(source: object) -> None:
+    """Check that a source holds images and targets.
+
+    Raises:
+        TypeError: when it is no pair.
+    """
+    if not isinstance(source, tuple | list) or len(source) != 2:  # noqa: PLR2004 - a pair
+        raise TypeError(
+            f"source must be a pair (images, targets), got {type(source).__name__}: labels come from there too"
+        )
+
+
+def samples_in(source: tuple[Tree, Tree] | None) -> int | None:
+    """Return how many samples partners may come from, where they come from another batch.
+
+    Raises:
+        TypeError: when the source is no pair, or holds no tensors.
+        ValueError: when its images and targets are not one to one.
+    """
+    if source is None:
+        return None
+    check_pair(source)
+    images, targets = source
+    check_targets(targets, images, "source's ")
+    return len(next(iter(named(images, "images").values())))
 
 
 def check_images(images: object, name: str = "images") -> None:
@@ -348,10 +377,7 @@ def _like(argument: str, given: Tree, leaves: Leaves, name: str) -> Leaves:
 
 
 def _checked_sources(inputs: Leaves, labels: Leaves, source: tuple[Tree, Tree]) -> tuple[Leaves, Leaves]:
-    if not isinstance(source, tuple | list) or len(source) != 2:  # noqa: PLR2004 - a pair
-        raise TypeError(
-            f"source must be a pair (images, targets), got {type(source).__name__}: labels come from there too"
-        )
+    check_pair(source)
     return _checked_source(inputs, source[0], "images"), _checked_source(labels, source[1], "targets")
 
 

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final, overload
+from typing import Any, Self, final, overload
 
 import torch
 from torch import Tensor
@@ -18,10 +18,11 @@ from cutmix.core.state import State
 from cutmix.core.time import Moment, Time
 from cutmix.keys import generator_for
 from cutmix.losses import Mixed, mixed
-from cutmix.mixing import check_targets, mix
+from cutmix.mixing import check_targets, mix, samples_in
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Labels
 from cutmix.targets import MixedTarget
+from cutmix.trees import Tree, named, walk
 
 
 class Mixer(Algorithm):
@@ -78,11 +79,11 @@ class Mixer(Algorithm):
         """Tell whether any setting follows the clock, so that a draw needs a time."""
 
     @abstractmethod
-    def settled(self, moment: Moment) -> "Mixer":
+    def settled(self, moment: Moment) -> Self:
         """Return the recipe of one moment, whose settings are numbers."""
 
     @abstractmethod
-    def without_mixing(self) -> "Mixer":
+    def without_mixing(self) -> Self:
         """Return a recipe with the same keys that mixes nothing."""
 
     @final
@@ -98,7 +99,7 @@ class Mixer(Algorithm):
             )
 
     @final
-    def at(self, time: float | str | Moment, *, of: str | int | Time | None = None) -> "Mixer":
+    def at(self, time: float | str | Moment, *, of: str | int | Time | None = None) -> Self:
         """Return the recipe of one moment, whose settings are numbers: itself where none of them follows the clock.
 
         In a plain loop ``mix.at(epoch / epochs)(images, targets)``; in the Trainer leave it to the Trainer.
@@ -114,18 +115,37 @@ class Mixer(Algorithm):
 
     @overload
     def __call__(
-        self, images: Images, targets: Labels, /, *, generator: torch.Generator | None = None
+        self,
+        images: Images,
+        targets: Labels,
+        /,
+        *,
+        source: tuple[Images, Labels] | None = None,
+        generator: torch.Generator | None = None,
     ) -> tuple[Images, MixedTarget | Tensor]: ...
 
     @overload
-    def __call__(self, batch: Any, /, *, generator: torch.Generator | None = None) -> Any: ...  # noqa: ANN401 - any batch
+    def __call__(
+        self,
+        images: Tree,
+        targets: Tree,
+        /,
+        *,
+        source: tuple[Tree, Tree] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Any, Any]: ...
 
-    def __call__(self, *batch: Any, generator: torch.Generator | None = None) -> Any:
+    @overload
+    def __call__(self, batch: Any, /, *, source: Any = None, generator: torch.Generator | None = None) -> Any: ...  # noqa: ANN401 - any batch
+
+    def __call__(self, *batch: Any, source: Any = None, generator: torch.Generator | None = None) -> Any:
         """Mix a batch, out of place: ``images, target`` as two arguments, or one batch that holds them at its keys.
 
         Args:
-            batch: the images and their targets; or one tuple, list, dict, named tuple or dataclass, which is returned
-                anew with the images and the targets replaced.
+            batch: the images and their targets, tensors or trees of them; or one tuple, list, dict, named tuple or
+                dataclass, which is returned anew with the images and the targets replaced.
+            source: another batch, of any length, that the partners come from: (images, targets), or one that holds
+                them as ``batch`` does.
             generator: a CPU generator to draw from; else torch's default one. See ``cutmix.keys.generator_for``.
 
         Raises:
@@ -134,11 +154,13 @@ class Mixer(Algorithm):
         """
         match batch:
             case (images, targets):
-                return self._mixed(images, targets, generator)
+                return self._mixed(images, targets, source, generator)
             case (whole,) if not isinstance(whole, Tensor):
-                input_key, target_key = self._keys(0, 1)
-                images, targets = self._mixed(get_item(whole, input_key), get_item(whole, target_key), generator)
-                return set_item(set_item(whole, input_key, images), target_key, targets)
+                keys = self._keys(0, 1)
+                images, targets = (get_item(whole, key) for key in keys)
+                partners = None if source is None else tuple(get_item(source, key) for key in keys)
+                mixed = self._mixed(images, targets, partners, generator)
+                return set_item(set_item(whole, keys[0], mixed[0]), keys[1], mixed[1])
         raise TypeError(
             f"a mixer takes images and targets, or one batch that holds both, got {len(batch)} argument(s) of type "
             f"{[type(argument).__name__ for argument in batch]}: call mix(images, targets) or mix(batch)"
@@ -175,22 +197,27 @@ class Mixer(Algorithm):
         input_key, target_key = self._keys(state.input_key, state.target_key)
         images, targets = state.batch_get_item(input_key), state.batch_get_item(target_key)
         generator = generator_for(state.seed, state.timestamp.batch, state.rank)
-        images, targets = self.at(state.moment)._mixed(images, targets, generator, memory=state.writable)  # noqa: SLF001
+        images, targets = self.at(state.moment)._mixed(images, targets, None, generator, state.writable)  # noqa: SLF001
         state.batch_set_item(input_key, images)
         state.batch_set_item(target_key, targets)
 
     def _mixed(
         self,
-        images: Images,
-        targets: Labels,
+        images: Tree,
+        targets: Tree,
+        source: tuple[Tree, Tree] | None,
         generator: torch.Generator | None,
         memory: Callable[[Images], Images] | None = None,
-    ) -> tuple[Images, MixedTarget | Tensor]:
+    ) -> tuple[Any, Any]:
         check_targets(targets, images)
+        shape = next(iter(named(images, "images").values())).shape
         labels = labels_in(targets) if self.needs_labels else None
-        plan = self.draw(images.shape, generator=generator, labels=labels)
-        out = None if memory is None else memory(images)
-        return mix(images, targets, plan, out=out, spatial_dims=self.axes(images.shape))
+        plan = self.draw(shape, generator=generator, labels=labels, source=samples_in(source))
+        axes = self.axes(shape)
+        # Images that lie beside the first one may have another rank: the last axes are the last ones of each.
+        spatial_dims = None if axes == tuple(range(len(shape)))[-len(axes) :] else axes
+        out = None if memory is None else walk(images, memory)
+        return mix(images, targets, plan, source=source, out=out, spatial_dims=spatial_dims)
 
     def _keys(self, input_key: Key, target_key: Key) -> tuple[Key, Key]:
         return (

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import cast, final
+from typing import Self, cast, final
 
 import torch
 
@@ -109,12 +109,12 @@ class OneOf(Mixer):
     def is_scheduled(self) -> bool:
         return self.until is not None or any(recipe.is_scheduled for recipe in self.recipes)
 
-    def settled(self, moment: Moment) -> "OneOf":
+    def settled(self, moment: Moment) -> Self:
         if is_over(self.until, moment):
             return self.without_mixing()
         return replace(self, recipes=[recipe.at(moment) for recipe in self.recipes], until=None)
 
-    def without_mixing(self) -> "OneOf":
+    def without_mixing(self) -> Self:
         return replace(self, recipes=[recipe.without_mixing() for recipe in self.recipes], until=None)
 
 

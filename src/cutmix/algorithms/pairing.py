@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from cutmix.core.batch import leaves
 from cutmix.draws import Pairing, draw_from, draw_partners, draw_ring_in_each_class
 from cutmix.shapes import Classes, Labels, Partners
+from cutmix.trees import named
 
 ROUNDING = 0.01
 """How far from 1 a row of shares in half precision may sum."""
@@ -36,14 +36,13 @@ def labels_in(targets: object) -> Tensor:
     """
     if isinstance(targets, Tensor):
         return targets
-    tensors = [leaf for leaf in leaves(targets) if isinstance(leaf, Tensor)]
-    ids = [leaf for leaf in tensors if leaf.ndim == 1 and _is_whole(leaf)]
+    leaves = named(targets, "targets")
+    ids = [path for path, leaf in leaves.items() if leaf.ndim == 1 and _is_whole(leaf)]
     if len(ids) == 1:
-        return ids[0]
+        return leaves[ids[0]]
     raise ValueError(
-        f"targets must hold one tensor of class ids (batch,) to be paired by it, got {len(ids)} among "
-        f"{[f'{tensor.dtype} {tuple(tensor.shape)}' for tensor in tensors]}: say by which to pair, "
-        "mix(images, targets, recipe.draw(images.shape, labels=ids))"
+        f"targets must hold one tensor of class ids (batch,) to be paired by it, got {' and '.join(ids) or 'none'} of "
+        f"{', '.join(leaves)}: say by which to pair, mix(images, targets, recipe.draw(images.shape, labels=ids))"
     )
 
 

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import cast, get_args
+from typing import Self, cast, get_args
 
 import torch
 from torch import Tensor
@@ -74,10 +74,10 @@ class Recipe(Mixer):
     def is_scheduled(self) -> bool:
         return is_scheduled(self)
 
-    def settled(self, moment: Moment) -> "Recipe":
+    def settled(self, moment: Moment) -> Self:
         return settled(self, moment)
 
-    def without_mixing(self) -> "Recipe":
+    def without_mixing(self) -> Self:
         return without_mixing(self)
 
     @property
