@@ -5,6 +5,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional as F
 
 import cutmix.functional as cf
+import test_pages
 from cutmix import CutMix, MixUp, OneOf, mix
 from cutmix.losses import mixed
 
@@ -131,3 +132,7 @@ def test_a_generator_is_refused_inside_with_the_remedy(counter):
 
     with pytest.raises(Exception, match=r"(?s)generator must be left out inside torch\.compile.*draw outside"):
         step(IMAGES)
+
+
+def test_the_code_in_the_page_about_it_runs():
+    test_pages.run(test_pages.COMPILED)
