@@ -14,7 +14,7 @@ import torch
 from cutmix.core.batch import num_samples, to_device
 from cutmix.core.event import Event
 from cutmix.keys import fold
-from cutmix.targets import MixedTarget
+from cutmix.losses import mixed_in
 from cutmix.trainer.order import check, generators_in, iterate
 from cutmix.trainer.runtime import generators_of, seeded
 from cutmix.trainer.scores import computed, eval_scores, loss_of
@@ -86,10 +86,8 @@ class Evaluator:
 
 
 def _plain(target: Any) -> Any:  # noqa: ANN401 - the user's
-    if isinstance(target, MixedTarget):
-        raise ValueError(  # noqa: TRY004 - the data is wrong, not the call
-            "eval_dataloader must give plain targets, got a MixedTarget; take the mixing collate_fn off"
-        )
+    if mixed_in(target):
+        raise ValueError("eval_dataloader must give plain targets, got a MixedTarget; take the mixing collate_fn off")
     return target
 
 

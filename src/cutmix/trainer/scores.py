@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutmix.core.callback import Callback
-from cutmix.losses import Mixed, is_cross_entropy
+from cutmix.losses import Mixed, is_cross_entropy, mixed_in
 from cutmix.metrics import accuracy, classes_of, hits
 from cutmix.targets import MixedTarget
+from cutmix.trees import walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,27 +37,31 @@ class Metric(Protocol):
 
 @final
 class TrainMetrics(Callback):
-    """Measures training by the user's metrics, epoch by epoch. Mixed batches are left out."""
+    """Measures training by the user's metrics, epoch by epoch. Mixed batches go to those only that take them."""
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
         self._metrics = metrics
-        self._updated = False
+        self._updated: set[str] = set()
 
     def after_loss(self, state: State, logger: Logger) -> None:  # noqa: ARG002
-        target = state.batch_get_item(state.target_key)
-        if isinstance(target, MixedTarget):
-            if not (target.kept == 1.0).all():
-                return
-            target = target.own
+        target = walk(state.batch_get_item(state.target_key), _unmixed)
+        is_mixed = bool(mixed_in(target))
         with torch.no_grad():
-            for metric in self._metrics.values():
-                metric.update(state.outputs, target)
-        self._updated = True
+            for name, metric in self._metrics.items():
+                if not is_mixed or getattr(metric, "takes_mixed_targets", False):
+                    metric.update(state.outputs, target)
+                    self._updated.add(name)
 
     def epoch_end(self, state: State, logger: Logger) -> None:
         if self._updated:
-            logger.log_metrics({"epoch": state.epoch, **computed(self._metrics, "train")}, state.timestamp.batch)
-        self._updated = False
+            updated = {name: metric for name, metric in self._metrics.items() if name in self._updated}
+            logger.log_metrics({"epoch": state.epoch, **computed(updated, "train")}, state.timestamp.batch)
+        self._updated.clear()
+
+
+def _unmixed(leaf: Any) -> Any:  # noqa: ANN401 - a target of any kind
+    """Return the plain labels of a mixed target in which nothing is mixed."""
+    return leaf.own if isinstance(leaf, MixedTarget) and (leaf.kept == 1.0).all() else leaf
 
 
 def loss_of(state: State, target: Any) -> Tensor:  # noqa: ANN401 - whatever the loss takes

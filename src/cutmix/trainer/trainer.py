@@ -63,7 +63,8 @@ class Trainer:
         schedulers: one or several of torch's, of these optimizers, stepped after each epoch.
         step_schedulers_every_batch: step them after each batch instead.
         loss_fn: ``loss_fn(outputs, target)``, a mean over the samples.
-        metrics: by name, for plain targets; measured in evaluation, and in training on batches that are not mixed.
+        metrics: by name, for plain targets; measured in evaluation, and in training on batches that are not mixed, or,
+            with a true ``takes_mixed_targets``, on all.
         device: ``'cpu'``, ``'gpu'`` (cuda or mps), ``'mps'`` or a torch.device; None takes a GPU where there is one.
         precision: ``'fp32'`` or ``'amp_bf16'``.
         device_train_microbatch_size: the most samples that are computed at once. The parts' gradients are weighted by
