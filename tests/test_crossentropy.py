@@ -142,6 +142,22 @@ def test_an_ignored_label_is_no_class_and_fine_but_cannot_be_a_row():
         target.dense(3)
 
 
+def test_beside_ignored_labels_others_below_0_are_still_named():
+    target = MixedTarget(torch.tensor([-100, -5]), torch.tensor([1, 1]), torch.tensor([0.5, 0.5]).double())
+
+    with pytest.raises(ValueError, match=r"own labels must be class ids in \[0, 3\), .* got -5"):
+        F.cross_entropy(torch.randn(2, 3), target)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_small_integers_are_ids_of_many_classes(dtype):
+    target = target_for(each=True, batch=4, classes=100, dtype=dtype)
+
+    torch.testing.assert_close(
+        F.cross_entropy(torch.ones(4, 1000), target), torch.tensor(1000.0).log(), rtol=1e-5, atol=1e-5
+    )
+
+
 def test_smoothing_is_no_setting_of_the_likelihoods_loss():
     with pytest.raises(TypeError, match="label_smoothing"):
         F.nll_loss(torch.randn(2, 3), target_for(each=True, batch=2, classes=3), label_smoothing=0.1)

@@ -274,6 +274,15 @@ def test_by_a_mask_of_any_form_labels_are_weighted_by_what_shows(form):
     assert torch.equal(target.partner, partners)
 
 
+def test_a_mask_mixes_in_place_and_along_other_axes_too():
+    images, mask = numbered(3, *SIZE, 2), torch.rand(1, *SIZE) < 0.5
+    expected = torch.where(mask[..., None], images.roll(-1, 0), images)
+
+    mixed, _ = mix_by_mask(images, IDS, mask, IDS.roll(-1), out=images, spatial_dims=(1, 2))
+    assert mixed is images
+    assert torch.equal(images, expected)
+
+
 @given(plans())
 def test_a_mask_of_boxes_mixes_as_their_plan_does(plan):
     marks = torch.zeros(plan.batch, *plan.size, dtype=torch.bool)

@@ -78,17 +78,17 @@ def check_ids(ids: Labels, classes: int, name: str, ignore_index: int | None = N
             f"{ids.dtype} of shape {tuple(ids.shape)}: convert ids with .long() before they are mixed"
         )
     # A graph has no values yet, and a device would be waited for: there the lookup itself fails.
-    if not is_readable(ids) or not ids.numel():
+    if not is_readable(ids):
         return
-    lowest, highest = (int(extreme) for extreme in ids.aminmax())
-    if (lowest < 0 and lowest != ignore_index) or highest >= classes:
-        wrong = (ids < 0) | (ids >= classes)
-        wrong = ids[wrong if ignore_index is None else wrong & (ids != ignore_index)]
-        if wrong.numel():
-            raise ValueError(
-                f"{name} labels must be class ids in [0, {classes}), as many as there are outputs, got "
-                f"{int(wrong[0])}: count classes from 0, and mark what shall not count with ignore_index"
-            )
+    ids = ids.long()  # small integers wrap the numbers that they are compared with
+    wrong = (ids < 0) | (ids >= classes)
+    if ignore_index is not None:
+        wrong &= ids != ignore_index
+    if bool(wrong.any()):
+        raise ValueError(
+            f"{name} labels must be class ids in [0, {classes}), as many as there are outputs, got "
+            f"{int(ids[wrong][0])}: count classes from 0, and mark what shall not count with ignore_index"
+        )
 
 
 def _of_rows(logits: Logits, own: Rows, partner: Rows, kept: Kept, options: Options) -> Losses:

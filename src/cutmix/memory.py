@@ -1,5 +1,7 @@
 """Where results may be written: memory of the right kind, and whether it is shared with what is read."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -7,10 +9,11 @@ from cutmix.shapes import Images
 
 
 def check_out(images: Images, out: Images) -> None:
-    """Check that the mixed images can be written to ``out``, whatever else may lie there.
+    """Check that results like the images can be written to ``out``, in their place or beside them.
 
     Raises:
-        ValueError: when it is of another kind than the images, or not every pixel has memory that may be written to.
+        ValueError: when it is of another kind than the images, not every pixel has memory that may be written to, or
+            it is shared with theirs in another way.
     """
     if (out.shape, out.dtype, out.device) != (images.shape, images.dtype, images.device):
         raise ValueError(
@@ -23,6 +26,21 @@ def check_out(images: Images, out: Images) -> None:
         raise ValueError(
             f"out must have memory for every pixel, got strides {out.stride()} for shape {tuple(out.shape)}: "
             "an expanded tensor cannot be written to, make it with torch.empty_like(images)"
+        )
+    if not is_same(out, images):
+        check_apart(out, [images])
+
+
+def check_apart(out: Images, others: Iterable[Tensor]) -> None:
+    """Check that ``out`` shares no memory with others.
+
+    Raises:
+        ValueError: when it does.
+    """
+    if any(overlap(out, other) for other in others):
+        raise ValueError(
+            "out must be the images themselves or share no memory with them, got another view of the same memory: "
+            "make it with torch.empty_like(images)"
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cutmix.backends import mix_images
-from cutmix.memory import check_out, is_same, overlap
+from cutmix.memory import check_apart, check_out, is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Holes, Images, Labels, Masks, Partners
 from cutmix.stencils import Stencil
@@ -75,13 +75,15 @@ def mix(  # noqa: PLR0913 - a batch, its plan, and what few need
     return filled(images, mixed_images), filled(targets, mixed_targets)
 
 
-def mix_by_mask(
+def mix_by_mask(  # noqa: PLR0913 - as mix
     images: Tree,
     targets: Tree,
     mask: Masks,
     partners: Partners,
     *,
     source: tuple[Tree, Tree] | None = None,
+    out: Tree | None = None,
+    spatial_dims: Tree | Sequence[int] | None = None,
     kinds: Tree | Kind | None = None,
 ) -> tuple[Any, Any]:
     """Show each sample's partner where ``mask`` is true, a shape of any form; labels are weighted by what shows.
@@ -93,6 +95,8 @@ def mix_by_mask(
             on the host.
         partners: (batch,) whole numbers, who shows in each sample.
         source: images and targets that the partners come from; else these.
+        out: where the mixed images go; ``out=images`` is in place.
+        spatial_dims: which axes of the images the mask's are; else the last ones.
         kinds: "label" or "mask", where shapes cannot tell.
 
     Raises:
@@ -101,7 +105,8 @@ def mix_by_mask(
     """
     check_images(mask, "mask")
     check_images(partners, "partners")
-    return mix(images, targets, Stencil(mask, partners), source=source, kinds=kinds)
+    stencil = Stencil(mask, partners)
+    return mix(images, targets, stencil, source=source, out=out, spatial_dims=spatial_dims, kinds=kinds)
 
 
 def paste(
@@ -134,7 +139,7 @@ def erase(images: Images, holes: Holes, fill: float, *, out: Images | None, axes
     if out is None:
         erased = images.clone()
     else:
-        _checked_out({"images": images}, out, {"images": images}, [])
+        check_out(images, out)
         erased = out if out is images else out.copy_(images)
     cut = erased.movedim(axes, tuple(range(-len(axes), 0)))
     for starts, stops in holes.tolist():
@@ -425,12 +430,7 @@ def _checked_out(inputs: Leaves, out: Tree, source: Leaves, held: list[Tensor]) 
     outs = _like("out", out, inputs, "images")
     for path, leaf in inputs.items():
         check_out(leaf, outs[path])
-        others = [other for tensors in (inputs, source, outs) for place, other in tensors.items() if place != path]
-        in_place = is_same(outs[path], leaf)
-        here = [other for other in (leaf, source[path]) if not (in_place and other is leaf)]
-        if any(overlap(outs[path], other) for other in (*here, *others, *held)):
-            raise ValueError(
-                "out must be the images themselves or share no memory with them, got another view of the same memory: "
-                "make it with torch.empty_like(images)"
-            )
+        elsewhere = [other for tensors in (inputs, source, outs) for place, other in tensors.items() if place != path]
+        here = [] if source[path] is leaf else [source[path]]
+        check_apart(outs[path], [*elsewhere, *here, *held])
     return outs

@@ -28,7 +28,7 @@ class MixedTarget(NamedTuple):
     Attributes:
         own: class indices (batch,) of any integer dtype, or float rows (batch, classes).
         partner: the same of each sample's partner.
-        kept: (batch,) float64 in [0, 1], always on the host.
+        kept: (batch,) float64 in [0, 1], on the host; where the plan is, if that was moved to a device.
     """
 
     own: Labels
