@@ -10,7 +10,7 @@ from torch import Tensor
 from cutmix.backends import mix_images
 from cutmix.memory import check_apart, check_out, is_same
 from cutmix.plans import Plan
-from cutmix.shapes import Holes, Images, Labels, Masks, Partners
+from cutmix.shapes import Images, Labels, Masks, Partners
 from cutmix.stencils import Stencil
 from cutmix.targets import MixedTarget
 from cutmix.trees import Tree, filled, is_leaf, named, walk
@@ -125,26 +125,6 @@ def paste(
     if out is not None:
         _checked_out(inputs, out, partners, [])
     return _pasted(images, plan, partners["images"], out, axes["images"])
-
-
-def erase(images: Images, holes: Holes, fill: float, *, out: Images | None, axes: tuple[int, ...]) -> Images:
-    """Fill ``holes`` along ``axes`` of each image with one value.
-
-    Raises:
-        TypeError: when integer images cannot hold ``fill``.
-        ValueError: when ``out`` does not fit.
-    """
-    if not images.is_floating_point() and fill != int(fill):
-        raise TypeError(f"fill must be a whole number for images of {images.dtype}, got {fill}: convert with .float()")
-    if out is None:
-        erased = images.clone()
-    else:
-        check_out(images, out)
-        erased = out if out is images else out.copy_(images)
-    cut = erased.movedim(axes, tuple(range(-len(axes), 0)))
-    for starts, stops in holes.tolist():
-        cut[(..., *map(slice, starts, stops))] = fill
-    return erased
 
 
 def picture_axes(shape: Sequence[int], spatial_dims: Sequence[int] | None = None) -> tuple[int, ...]:

@@ -15,8 +15,9 @@ from cutmix.core.batch import Key
 from cutmix.core.event import Event
 from cutmix.core.time import Moment, Time
 from cutmix.draws import check_generator, draw_chances, draw_coins
+from cutmix.erasing import erase
 from cutmix.keys import generator_for
-from cutmix.mixing import check_images, erase, picture_axes
+from cutmix.mixing import check_images, picture_axes
 from cutmix.shapes import Holes, Images
 
 if TYPE_CHECKING:
