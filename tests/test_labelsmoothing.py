@@ -190,6 +190,27 @@ def test_after_a_loss_that_failed_evaluation_is_not_smoothed_either():
     assert trainer.state.loss_fn is loss_fn
 
 
+@pytest.mark.parametrize("algorithms", [(CutMix(), LabelSmoothing(0.5)), (LabelSmoothing(0.5), CutMix())])
+def test_after_a_loss_that_failed_the_next_fit_smooths_once(algorithms):
+    failing, seen = [True], []
+
+    def loss_fn(outputs, rows):
+        if failing:
+            raise RuntimeError("no loss")
+        if torch.is_grad_enabled():
+            seen.append(rows.min().item())
+        return bce_on_rows(outputs, rows)
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(72, CLASSES))
+    trainer = Trainer(model, data(), algorithms=algorithms, loss_fn=loss_fn, progress_bar=False)
+    with pytest.raises(RuntimeError, match="no loss"):
+        trainer.fit()
+    failing.clear()
+    trainer.fit()
+
+    assert seen == pytest.approx([0.5 / CLASSES] * 2)
+
+
 @pytest.mark.parametrize(
     ("algorithms", "loss_fn", "words"),
     [

@@ -394,8 +394,8 @@ def _check_partners(plan: Plan | Stencil, source: Leaves) -> None:
         )
     if not plan.is_readable:  # the lookup itself sees to it
         return
-    first, last = plan.partners.aminmax()
-    if first < 0 or last >= min(counts):
+    positions = plan.partners.numpy()  # which asks less than torch for so few numbers
+    if positions.min() < 0 or positions.max() >= min(counts):
         raise ValueError(
             f"partners must lie in [0, {min(counts)}), the samples that there are, got {plan.partners.tolist()}: "
             "pass the batch that they were drawn for, or source="

@@ -71,9 +71,8 @@ class LabelSmoothing(Algorithm):
     def apply(self, event: Event, state: "State", logger: "Logger") -> None:  # noqa: ARG002 - the interface
         if event == Event.FIT_START:
             _check_alone(state)
-        # At EVAL_START too: a loss that failed was not followed by AFTER_LOSS.
-        if isinstance(state.loss_fn, Smoothed):
-            state.loss_fn = state.loss_fn.loss_fn
+        # Not at AFTER_LOSS alone: a loss that failed was not followed by it.
+        state.loss_fn = _unsmoothed(state.loss_fn)
         if event == Event.BEFORE_LOSS:
             state.loss_fn = Smoothed(state.loss_fn, self)
 
@@ -104,6 +103,12 @@ class Smoothed:
     def _smoothed(self, outputs: Tree, target: Tree) -> Tree:
         parts = [outputs] if isinstance(target, torch.Tensor | MixedTarget) else outputs_for(outputs, target)
         return filled(target, map(self.smooth, parts, leaves(target)))
+
+
+def _unsmoothed(loss_fn: LossFn) -> LossFn:
+    """Return the loss as it was, also where a mixer of a later fit has wrapped the smoothed one."""
+    inner = loss_fn.loss_fn if isinstance(loss_fn, Mixed) else loss_fn
+    return _unsmoothed(inner.loss_fn) if isinstance(inner, Smoothed) else loss_fn
 
 
 def _smoothing(loss_fn: LossFn, smoothing: float) -> LossFn:
