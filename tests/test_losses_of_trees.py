@@ -8,7 +8,7 @@ from hypothesis import given
 from torch import nn
 from torch.nn import functional as F
 
-from cutmix import MixedTarget, mix
+from cutmix import CutMix, LabelSmoothing, MixedTarget, Trainer, mix
 from cutmix.core.batch import split
 from cutmix.losses import mixed
 from strategies import numbered, plans
@@ -159,3 +159,65 @@ def test_ids_of_pixels_become_rows_with_classes_on_the_second_axis():
     assert rows.shape == (3, CATS, 5, 7)
     outputs = torch.randn(3, CATS, 5, 7).double()
     torch.testing.assert_close(F.cross_entropy(outputs, rows), nn.CrossEntropyLoss()(outputs, target))
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cat, self.dog = nn.Linear(72, CATS), nn.Linear(72, DOGS)
+
+    def forward(self, images):
+        flat = images["rgb"].flatten(1)
+        return {"cat": self.cat(flat), "dog": self.dog(flat)}
+
+
+def both(outputs, target):
+    return F.cross_entropy(outputs["cat"], target["cat"]) + F.cross_entropy(outputs["dog"], target["dog"])
+
+
+def trained(*algorithms, loss_fn=both, **settings):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(8, 3, 6, 4, generator=generator)
+    batches = [
+        ({"rgb": images[at : at + 4]}, {"cat": torch.arange(at, at + 4) % CATS, "dog": torch.arange(at, at + 4) % DOGS})
+        for at in (0, 4)
+    ]
+    torch.manual_seed(0)
+    model = TwoHeads()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    trainer = Trainer(
+        model, batches, batches, algorithms=algorithms, loss_fn=loss_fn, optimizers=optimizer, seed=0,
+        progress_bar=False, metrics={"whatever": Refusing()}, **settings,
+    )  # fmt: skip
+    trainer.fit()
+    return torch.cat([parameter.flatten() for parameter in model.parameters()])
+
+
+class Refusing:
+    """A metric for plain targets."""
+
+    def update(self, outputs, target):
+        assert not any(isinstance(head, MixedTarget) for head in target.values())
+
+    def compute(self):
+        return 0.0
+
+    def reset(self):
+        pass
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_the_trainer_mixes_heads_whole_or_in_microbatches(per_sample):
+    mix = CutMix(bbox=(0, 0, 3, 4), per_sample=per_sample)
+
+    whole, parts = trained(mix), trained(mix, device_train_microbatch_size=2)
+    torch.testing.assert_close(whole, parts)
+    assert not torch.equal(whole, trained())
+
+
+def test_the_trainer_smooths_several_heads():
+    def smoothing(outputs, target):
+        smoothed = 0.2 if torch.is_grad_enabled() else 0.0
+        return sum(F.cross_entropy(outputs[head], target[head], label_smoothing=smoothed) for head in outputs)
+
+    torch.testing.assert_close(trained(CutMix(), LabelSmoothing(0.2)), trained(CutMix(), loss_fn=smoothing))
