@@ -1,0 +1,413 @@
+"""The triton backend gives the bytes of the reference: on a GPU where there is one, else in Triton's interpreter.
+
+``conftest.py`` asks for the interpreter, which must be known before triton is imported.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("triton", reason="the package triton is not installed: there is none for this system, or no need")
+
+from triton import language as tl
+
+from cutmix.backends import reference, triton
+from cutmix.boxes import fixed
+from cutmix.plans import Plan
+from strategies import DTYPES, numbered, plans
+
+GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda", 0) if GPU else torch.device("cpu")
+on_a_gpu = pytest.mark.skipif(not GPU, reason="what only a GPU shows: there is none here")
+FLOATS = [dtype for dtype in DTYPES if dtype.is_floating_point]
+few = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _rounding_as_a_gpu_does():
+    """Let the interpreter round float32 to bfloat16 to the nearest, as a GPU does (cvt.rn): by itself it cuts off."""
+    if not triton.INTERPRETED:
+        yield
+        return
+    from triton.runtime import interpreter
+
+    cast = interpreter.InterpreterBuilder.cast_impl
+
+    def rounded(self, values, dtype):
+        if (values.dtype.scalar, dtype.scalar) != (tl.float32, tl.bfloat16):
+            return cast(self, values, dtype)
+        return interpreter.TensorHandle(
+            torch.from_numpy(values.data).bfloat16().view(torch.uint16).numpy(), tl.bfloat16
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter.InterpreterBuilder, "cast_impl", rounded)
+        yield
+
+
+def same_bytes(one, other):
+    one, other = one.cpu().contiguous(), other.cpu().contiguous()
+    return one.dtype == other.dtype and torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+
+
+def noise(*shape, dtype=torch.float32):
+    values = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    return (values if dtype.is_floating_point else values * 100).to(dtype)
+
+
+def plan_of(partners, box, size, *, boxes=1, opacity=1.0):
+    starts, stops = box
+    moved = [fixed([start + i % 2 for start in starts], stops, 1) for i in range(boxes)]
+    return Plan(torch.tensor(partners), torch.cat(moved), torch.full((boxes,), opacity, dtype=torch.float64), size)
+
+
+def mixed_in_place(images, plan, source=None):
+    out = images.to(DEVICE, copy=True)
+    source = None if source is None else source.to(DEVICE)
+
+    assert triton.mix_images(out, plan, source=source, out=out) is out
+    return out
+
+
+@few
+@given(plan=plans(), dtype=st.sampled_from(DTYPES))
+def test_what_is_pasted_has_the_bytes_of_the_reference(plan, dtype):
+    images = numbered(plan.batch, 3, *plan.size, dtype=dtype)
+    expected = reference.mix_images(images, plan)
+    out = torch.full_like(images, 1, device=DEVICE)
+
+    assert same_bytes(triton.mix_images(images.to(DEVICE), plan), expected)
+    assert triton.mix_images(images.to(DEVICE), plan, out=out) is out
+    assert same_bytes(out, expected)
+    assert same_bytes(mixed_in_place(images, plan), expected)
+
+
+@few
+@given(plan=plans(opacities=st.floats(0.0, 1.0)), dtype=st.sampled_from(FLOATS))
+def test_what_is_blended_has_the_bytes_of_the_reference(plan, dtype):
+    images = noise(plan.batch, 3, *plan.size, dtype=dtype)
+    expected = reference.mix_images(images, plan)
+
+    assert same_bytes(triton.mix_images(images.to(DEVICE), plan), expected)
+    assert same_bytes(mixed_in_place(images, plan), expected)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.bool, torch.complex64])
+@pytest.mark.parametrize("boxes", [1, 3])
+def test_every_dtype_is_pasted(dtype, boxes):
+    images = noise(3, 2, 5, 9, dtype=torch.float32).to(dtype)
+    plan = plan_of([1, 2, 0], ([1, 2], [4, 8]), (5, 9), boxes=boxes)
+
+    assert same_bytes(triton.mix_images(images.to(DEVICE), plan), reference.mix_images(images, plan))
+
+
+@pytest.mark.parametrize("opacity", [1.0, 0.3])
+@pytest.mark.parametrize("boxes", [1, 3])
+def test_pictures_larger_than_a_tile_are_mixed_in_all_their_tiles(boxes, opacity):
+    images = noise(3, 2, 40, 41)
+    plan = plan_of([2, 0, 1], ([3, 4], [33, 39]), (40, 41), boxes=boxes, opacity=opacity)
+    expected = reference.mix_images(images, plan)
+
+    assert same_bytes(triton.mix_images(images.to(DEVICE), plan), expected)
+    assert same_bytes(mixed_in_place(images, plan), expected)
+
+
+@pytest.mark.parametrize(
+    "partners", [[1, 2, 3, 4, 0], [1, 0, 3, 4, 2], [0, 1, 2, 4, 3], [0, 1, 2, 3, 4], [2, 2, 2, 0, 0]]
+)
+@pytest.mark.parametrize("boxes", [1, 5])
+def test_in_place_any_partners_do(partners, boxes):
+    images = numbered(5, 2, 6, 7)
+    plan = plan_of(partners, ([1, 1], [5, 6]), (6, 7), boxes=boxes)
+
+    assert same_bytes(mixed_in_place(images, plan), reference.mix_images(images, plan))
+
+
+def test_a_batch_too_large_for_one_program_is_mixed_in_place_too(monkeypatch):
+    monkeypatch.setattr(triton, "HELD_BATCH", 3)
+    images = numbered(4, 2, 6, 7)
+    plan = plan_of([1, 2, 3, 0], ([1, 1], [5, 6]), (6, 7))
+
+    assert same_bytes(mixed_in_place(images, plan), reference.mix_images(images, plan))
+
+
+def layouts_of(plain):
+    yield plain
+    yield plain.to(memory_format=torch.channels_last)
+    yield plain.transpose(0, 1).contiguous().transpose(0, 1)
+    yield plain.transpose(2, 3).contiguous().transpose(2, 3)
+    yield plain.repeat_interleave(2, -1)[..., ::2]
+    yield torch.cat([plain, plain], 1)[:, : plain.shape[1]]
+    yield plain[:1].expand_as(plain)
+
+
+@pytest.mark.parametrize("layout", range(7))
+@pytest.mark.parametrize("boxes", [1, 4])
+@pytest.mark.parametrize("opacity", [1.0, 0.3])
+def test_every_layout_is_kept_and_read_right(layout, boxes, opacity):
+    images = list(layouts_of(noise(4, 3, 6, 10)))[layout]
+    plan = plan_of([1, 2, 3, 0], ([1, 2], [4, 9]), (6, 10), boxes=boxes, opacity=opacity)
+    expected = reference.mix_images(images, plan)
+    there = list(layouts_of(noise(4, 3, 6, 10).to(DEVICE)))[layout]
+
+    for out in [None, *(torch.zeros_like(other) for other in layouts_of(there.contiguous()))]:
+        mixed = triton.mix_images(there, plan, out=out)
+        assert mixed.stride() == (torch.empty_like(there) if out is None else out).stride()
+        assert same_bytes(mixed, expected)
+
+
+@pytest.mark.parametrize("size", [(7,), (6, 5), (3, 4, 5)])
+@pytest.mark.parametrize("leading", [(), (2,), (2, 3), (1,)])
+def test_signals_pictures_and_volumes_are_cut_behind_any_number_of_other_axes(size, leading):
+    images = numbered(3, *leading, *size)
+    plan = plan_of([1, 2, 0], ([1] * len(size), [side - 1 for side in size]), size, boxes=3)
+    expected = reference.mix_images(images, plan)
+
+    assert same_bytes(triton.mix_images(images.to(DEVICE), plan), expected)
+    assert same_bytes(mixed_in_place(images, plan), expected)
+
+
+@pytest.mark.parametrize("opacity", [1.0, 0.3])
+@pytest.mark.parametrize("boxes", [1, 4])
+def test_partners_come_from_the_source(boxes, opacity):
+    images, source = noise(4, 2, 6, 7), numbered(4, 2, 6, 7, dtype=torch.float32)
+    plan = plan_of([1, 1, 3, 0], ([1, 1], [5, 6]), (6, 7), boxes=boxes, opacity=opacity)
+    expected = images.clone()
+    for sample in range(4):  # the reference, told in other words: one batch that holds both
+        both = torch.cat([images, source])
+        shifted = Plan(torch.cat([plan.partners + 4, torch.arange(4, 8)]), *_doubled(plan), plan.size)
+        expected[sample] = reference.mix_images(both, shifted)[sample]
+
+    there = images.to(DEVICE), source.to(DEVICE)
+    assert same_bytes(triton.mix_images(there[0], plan, source=there[1]), expected)
+    assert same_bytes(mixed_in_place(images, plan, source), expected)
+    assert same_bytes(triton.mix_images(there[0], plan, source=there[1], out=there[1]), expected)
+
+
+def _doubled(plan):
+    """The boxes and opacities for a batch twice as long."""
+    times = 1 if len(plan.boxes) == 1 else 2
+    return plan.boxes.repeat(times, 1, 1), plan.opacity.repeat(times)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_places_beyond_two_to_the_31_are_reached(in_place):
+    memory = torch.empty(2**31 + 64, dtype=torch.uint8, device=DEVICE)
+    images = memory.as_strided((2, 2, 5), (8, 2**31 + 16, 1))
+    images.copy_(numbered(2, 2, 5, dtype=torch.uint8))
+    plan = plan_of([1, 0], ([1], [4]), (5,))
+
+    mixed = triton.mix_images(
+        images, plan, out=images if in_place else torch.zeros(2, 2, 5, dtype=torch.uint8, device=DEVICE)
+    )
+    assert same_bytes(mixed, reference.mix_images(numbered(2, 2, 5, dtype=torch.uint8), plan))
+
+
+def test_infinities_and_nans_are_copied():
+    images = torch.tensor([[[torch.inf, 1.0, 2.0]], [[torch.nan, 3.0, 4.0]]])
+    opacity = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    plan = Plan(torch.tensor([1, 0]), fixed([0], [1], 2), opacity, (3,))
+
+    mixed = triton.mix_images(images.to(DEVICE), plan).cpu()
+    assert mixed[0, 0].isnan().tolist() == [True, False, False]
+    assert mixed[0, 0, 1:].tolist() == [1.0, 2.0]
+
+
+def test_a_batch_without_pixels_is_left_as_it_is():
+    images = torch.zeros(2, 0, 4, 5, device=DEVICE)
+
+    assert triton.mix_images(images, plan_of([1, 0], ([0, 0], [2, 2]), (4, 5))).shape == images.shape
+
+
+def normalized_in_steps(images, mean, std):
+    per_channel = (1, -1, *[1] * (images.ndim - 2))
+    return (images.float() / 255 - mean.view(per_channel)) / std.view(per_channel)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("opacity", [1.0, 0.3])
+@pytest.mark.parametrize("boxes", [1, 4])
+@pytest.mark.parametrize("size", [(9,), (20, 26)])
+def test_one_pass_gives_the_bytes_of_normalizing_and_mixing_in_steps(dtype, opacity, boxes, size):
+    images = torch.randint(0, 256, (4, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    plan = plan_of([1, 3, 0, 2], ([1] * len(size), [side - 2 for side in size]), size, boxes=boxes, opacity=opacity)
+    expected = reference.mix_images(normalized_in_steps(images, mean, std), plan).to(dtype)
+
+    outs = in_both_formats(torch.empty_like(expected, device=DEVICE))
+    for there, out in zip(in_both_formats(images.to(DEVICE)), outs, strict=True):
+        assert triton.mix_normalize(there, plan, mean, std, out=out) is out
+        assert same_bytes(out, expected)
+
+
+def in_both_formats(images):
+    return (images, images.movedim(1, -1).contiguous().movedim(-1, 1))
+
+
+def test_one_pass_takes_partners_from_the_source():
+    images, source = torch.randint(0, 256, (2, 2, 3, 4, 5), dtype=torch.uint8)
+    mean, std = torch.rand(3), torch.rand(3) + 0.5
+    plan = plan_of([1, 0, 1], ([0, 0], [4, 5]), (4, 5))
+    images, source = images.repeat(2, 1, 1, 1)[:3], source.repeat(2, 1, 1, 1)[:3]
+    out = torch.empty(3, 3, 4, 5, device=DEVICE)
+
+    triton.mix_normalize(images.to(DEVICE), plan, mean, std, source=source.to(DEVICE), out=out)
+    inside = plan.boxes[0].tolist()
+    assert inside == [[0, 0], [4, 5]]
+    assert same_bytes(out, normalized_in_steps(source[plan.partners], mean, std))
+
+
+def test_images_that_require_grad_are_refused():
+    images = torch.zeros(2, 1, 3, device=DEVICE, requires_grad=True)
+    plan = plan_of([1, 0], ([0], [2]), (3,))
+
+    with pytest.raises(ValueError, match=r"images must not require grad .* backend='eager'"):
+        triton.mix_images(images, plan)
+    with torch.no_grad():
+        assert triton.mix_images(images, plan).shape == images.shape
+
+
+def test_images_of_the_host_are_refused_where_nothing_interprets_the_kernel(monkeypatch):
+    monkeypatch.setattr(triton, "INTERPRETED", False)
+
+    with pytest.raises(ValueError, match=r"images must be on a GPU .* got cpu: move them with .cuda\(\)"):
+        triton.mix_images(torch.zeros(2, 1, 3), plan_of([1, 0], ([0], [2]), (3,)))
+
+
+def test_what_is_on_the_host_goes_up_together(monkeypatch):
+    copies = []
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda packed: copies.append(packed) or packed)
+    values = torch.arange(5), fixed([1, 2], [3, 4], 5), torch.rand(1, dtype=torch.float64), torch.rand(3), torch.rand(3)
+    elsewhere = torch.device("cpu", 0)  # told apart from the host's own "cpu", and the same memory
+
+    moved = triton._on(elsewhere, *values)
+    assert len(copies) == 1
+    assert all(same_bytes(one, other) for one, other in zip(moved, values, strict=True))
+    assert [one.shape for one in moved] == [one.shape for one in values]
+
+
+def test_what_is_on_the_host_is_refused_where_a_graph_is_captured(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+
+    with pytest.raises(ValueError, match=r"plan must live on the images' device .* capture plan.to\('cpu:0'\)"):
+        triton._on(torch.device("cpu", 0), torch.arange(5))
+
+
+COMPILED = """
+import torch, triton
+from triton.backends.compiler import GPUTarget
+from cutmix.backends import triton as backend
+from cutmix.boxes import fixed
+from cutmix.plans import Plan
+
+class Hopper:
+    def get_current_device(self): return 0
+    def get_current_stream(self, device): return 0
+    def get_current_target(self): return GPUTarget("cuda", 90, 32)
+
+class Compiled:
+    def __getitem__(self, grid):
+        return lambda *args, **constants: kernels.append(kernel.warmup(*args, grid=grid, **constants))
+
+triton.runtime.driver.set_active(Hopper())
+kernel, kernels = backend.mix, []
+backend.mix, backend.INTERPRETED = Compiled(), True
+for box, opacity in [([1, 2], 1.0), ([3, 3], 1.0), ([3, 3], 0.5)]:
+    plan = Plan(torch.arange(64).roll(1), fixed(box, [16, 16], 64), torch.tensor([opacity]).double(), (32, 32))
+    images = torch.zeros(64, 3, 32, 32, dtype=torch.bfloat16)
+    backend.mix_images(images, plan, out=images)
+backend.mix_normalize(images.to(torch.uint8), plan, torch.zeros(3), torch.ones(3), out=images)
+assert kernels[0] is kernels[1], "compiled anew for another box"
+for one in kernels[1:]:
+    print(one.asm["ptx"], end="<<end>>")
+"""
+
+
+@pytest.fixture(scope="module")
+def ptx():
+    """What the kernel becomes on a GPU of compute capability 9.0: pasted and blended in place, and normalised."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("<<end>>")[:3]
+
+
+@pytest.mark.parametrize("kernel", range(2))
+def test_in_place_all_is_read_before_anything_is_written(ptx, kernel):
+    steps = re.findall(r"(ld\.global\S*b16|bar\.sync|barrier\.sync|st\.global)", ptx[kernel])
+    last_read = max(place for place, step in enumerate(steps) if step.startswith("ld"))
+    first_write = steps.index("st.global")
+
+    assert {"bar.sync", "barrier.sync"} & set(steps[last_read:first_write])
+
+
+@pytest.mark.parametrize("kernel", range(3))
+def test_nothing_is_fused_and_everything_is_rounded_to_the_nearest(ptx, kernel):
+    assert not re.search(r"\bfma\.", ptx[kernel])
+    assert not re.search(r"\b(mul|add|sub)\.(ftz\.)?f(32|64)", ptx[kernel])  # without .rn they could still be fused
+    assert not re.search(r"\bdiv\.(full|approx)", ptx[kernel])
+    assert kernel == 0 or re.search(r"cvt\.rn\.bf16", ptx[kernel])
+
+
+@on_a_gpu
+@pytest.mark.parametrize("boxes", [1, 512])
+def test_a_gpu_is_never_waited_for(boxes):
+    images = torch.randn(512, 3, 32, 32, device=DEVICE)
+    plan = plan_of([*range(1, 512), 0], ([3, 4], [20, 30]), (32, 32), boxes=boxes)
+    triton.mix_images(images, plan)
+    triton.mix_images(images, plan, out=images)
+
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        triton.mix_images(images, plan)
+        triton.mix_images(images, plan, out=images)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@on_a_gpu
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("boxes", [1, 6])
+def test_a_captured_graph_mixes_by_the_plan_that_its_memory_holds(boxes, in_place):
+    batches = [noise(6, 3, 32, 32), numbered(6, 3, 32, 32, dtype=torch.float32)]
+    all_plans = [
+        plan_of([1, 2, 3, 4, 5, 0], ([1, 1], [9, 31]), (32, 32), boxes=boxes),
+        plan_of([5, 4, 3, 2, 1, 0], ([8, 2], [32, 20]), (32, 32), boxes=boxes, opacity=0.3),
+    ]
+    plan, images = all_plans[0].to(DEVICE), batches[0].to(DEVICE)
+    out = images if in_place else torch.empty_like(images)
+    triton.mix_images(images.clone(), plan, out=torch.empty_like(images))  # compiled before it is captured
+    warm = images.clone()
+    triton.mix_images(warm, plan, out=warm)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        triton.mix_images(images, plan, out=out)
+
+    for batch, drawn in zip(batches, all_plans, strict=True):
+        images.copy_(batch)
+        for name in ("partners", "boxes", "opacity"):
+            getattr(plan, name).copy_(getattr(drawn, name))
+        graph.replay()
+        assert same_bytes(out, reference.mix_images(batch, drawn))
+
+
+@on_a_gpu
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("batch", [2, 100, 128, 513, 4096])
+def test_large_batches_have_the_bytes_of_the_reference(batch, dtype):
+    images = noise(batch, 3, 64, 64, dtype=torch.float32).mul(50).to(dtype)
+    partners = torch.randperm(batch, generator=torch.Generator().manual_seed(1)).tolist()
+    for boxes in (1, batch):
+        plan = plan_of(partners, ([5, 6], [50, 64]), (64, 64), boxes=boxes)
+        expected = reference.mix_images(images, plan)
+        assert same_bytes(triton.mix_images(images.to(DEVICE), plan), expected)
+        assert same_bytes(mixed_in_place(images, plan), expected)
