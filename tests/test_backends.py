@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -280,3 +281,13 @@ def test_a_full_opacity_copies_also_beside_samples_that_are_blended(backend):
     mixed = mix_images(images, plan, backend=backend)
     assert mixed[0, 0].tolist() == [2.0, 3.0]
     assert mixed[1, 0].tolist() == [torch.inf, 2.0]
+
+
+def test_triton_says_what_it_needs_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delattr(backends, "triton", raising=False)
+    for name in ("cutmix.backends.triton", "cutmix.backends.triton_kernel"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    with pytest.raises(ModuleNotFoundError, match=r"backend 'triton' needs the package triton, .* pip install triton"):
+        mix_images(numbered(4, 1, 6, 10), one_box_plan(), backend="triton")

@@ -17,7 +17,8 @@ pytest.importorskip("triton", reason="the package triton is not installed: there
 
 from triton import language as tl
 
-from cutmix.backends import reference, triton
+from cutmix import backends
+from cutmix.backends import mix_images, reference, triton
 from cutmix.boxes import fixed
 from cutmix.plans import Plan
 from strategies import DTYPES, numbered, plans
@@ -131,6 +132,7 @@ def test_in_place_any_partners_do(partners, boxes):
 
 def test_a_batch_too_large_for_one_program_is_mixed_in_place_too(monkeypatch):
     monkeypatch.setattr(triton, "HELD_BATCH", 3)
+    monkeypatch.setattr(triton, "_held_tiles", None)  # nobody asks how to hold it
     images = numbered(4, 2, 6, 7)
     plan = plan_of([1, 2, 3, 0], ([1, 1], [5, 6]), (6, 7))
 
@@ -178,22 +180,12 @@ def test_signals_pictures_and_volumes_are_cut_behind_any_number_of_other_axes(si
 def test_partners_come_from_the_source(boxes, opacity):
     images, source = noise(4, 2, 6, 7), numbered(4, 2, 6, 7, dtype=torch.float32)
     plan = plan_of([1, 1, 3, 0], ([1, 1], [5, 6]), (6, 7), boxes=boxes, opacity=opacity)
-    expected = images.clone()
-    for sample in range(4):  # the reference, told in other words: one batch that holds both
-        both = torch.cat([images, source])
-        shifted = Plan(torch.cat([plan.partners + 4, torch.arange(4, 8)]), *_doubled(plan), plan.size)
-        expected[sample] = reference.mix_images(both, shifted)[sample]
+    expected = reference.mix_images(images, plan, source=source)
 
     there = images.to(DEVICE), source.to(DEVICE)
     assert same_bytes(triton.mix_images(there[0], plan, source=there[1]), expected)
     assert same_bytes(mixed_in_place(images, plan, source), expected)
     assert same_bytes(triton.mix_images(there[0], plan, source=there[1], out=there[1]), expected)
-
-
-def _doubled(plan):
-    """The boxes and opacities for a batch twice as long."""
-    times = 1 if len(plan.boxes) == 1 else 2
-    return plan.boxes.repeat(times, 1, 1), plan.opacity.repeat(times)
 
 
 @pytest.mark.parametrize("in_place", [False, True])
@@ -251,16 +243,27 @@ def in_both_formats(images):
 
 
 def test_one_pass_takes_partners_from_the_source():
-    images, source = torch.randint(0, 256, (2, 2, 3, 4, 5), dtype=torch.uint8)
+    images, source = torch.randint(0, 256, (2, 3, 3, 4, 5), dtype=torch.uint8)
     mean, std = torch.rand(3), torch.rand(3) + 0.5
-    plan = plan_of([1, 0, 1], ([0, 0], [4, 5]), (4, 5))
-    images, source = images.repeat(2, 1, 1, 1)[:3], source.repeat(2, 1, 1, 1)[:3]
+    whole = plan_of([1, 0, 1], ([0, 0], [4, 5]), (4, 5))
     out = torch.empty(3, 3, 4, 5, device=DEVICE)
 
-    triton.mix_normalize(images.to(DEVICE), plan, mean, std, source=source.to(DEVICE), out=out)
-    inside = plan.boxes[0].tolist()
-    assert inside == [[0, 0], [4, 5]]
-    assert same_bytes(out, normalized_in_steps(source[plan.partners], mean, std))
+    triton.mix_normalize(images.to(DEVICE), whole, mean, std, source=source.to(DEVICE), out=out)
+    assert same_bytes(out, normalized_in_steps(source[whole.partners], mean, std))
+
+
+def test_it_is_had_by_its_name():
+    images, plan = numbered(3, 2, 5, 9), plan_of([1, 2, 0], ([1, 2], [4, 8]), (5, 9))
+
+    assert same_bytes(mix_images(images.to(DEVICE), plan, backend="triton"), reference.mix_images(images, plan))
+
+
+@on_a_gpu
+def test_it_is_chosen_on_a_gpu_unless_a_gradient_is_asked_for():
+    images, plan = torch.zeros(2, 1, 3, device=DEVICE), plan_of([1, 0], ([0], [2]), (3,))
+
+    assert backends._choose(images, plan, None, None) == "triton"
+    assert backends._choose(images.requires_grad_(), plan, None, None) == "eager"
 
 
 def test_images_that_require_grad_are_refused():

@@ -15,7 +15,7 @@ from cutmix.memory import is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Channels, Images, Source
 
-Backend: TypeAlias = Literal["auto", "reference", "eager", "ring", "compiled"]
+Backend: TypeAlias = Literal["auto", "reference", "eager", "ring", "compiled", "triton"]
 
 BYTES_WORTH_A_CALL = 1 << 16
 """From about this size of a sample on, one copy a sample is faster than gathering the boxes of the whole batch."""
@@ -39,7 +39,8 @@ def mix_images(
             Without it the result is new memory with the strides that ``torch.empty_like(images)`` has.
         backend: "reference" is the plain loop that says what is meant; "eager" vectorised torch operations, for any
             device, gradients and graphs; "ring" torch's copies from sample to sample, for large pictures on the host;
-            "compiled" loops for the host, which need numba; "auto" chooses by what is asked.
+            "compiled" loops for the host, which need numba; "triton" one kernel for GPUs, without gradients; "auto"
+            chooses by what is asked.
 
     Raises:
         ValueError: when ``backend`` is none of these, or cannot do what is asked.
@@ -58,6 +59,10 @@ def mix_images(
             from cutmix.backends import compiled
 
             return compiled.mix_images(images, plan, source=source, out=out)
+        case "triton":
+            from cutmix.backends import triton
+
+            return triton.mix_images(images, plan, source=source, out=out)
         case _:
             raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
 
@@ -96,7 +101,11 @@ def mix_normalize(
 
 def _choose(images: Images, plan: Plan, source: Source | None, out: Images | None) -> Backend:
     """Return the fastest backend that can do what is asked."""
-    if torch.compiler.is_compiling() or not plan.is_opaque or not _is_host_memory(images, source, out):
+    if torch.compiler.is_compiling():
+        return "eager"
+    if images.is_cuda and all(_is_plain(batch) for batch in (images, source, out) if batch is not None):
+        return "triton" if _has_triton() and not images.is_complex() else "eager"
+    if not plan.is_opaque or not _is_host_memory(images, source, out):
         return "eager"
     if source is None and out is not None and is_same(out, images) and not is_permutation(plan.partners):
         return "eager"
@@ -110,11 +119,11 @@ def _choose(images: Images, plan: Plan, source: Source | None, out: Images | Non
 
 def _is_host_memory(*batches: Images | None) -> bool:
     """Tell whether these are the host's plain memory, where no gradient or transform would miss what is written."""
-    return all(_is_plain(batch) for batch in batches if batch is not None)
+    return all(batch.is_cpu and _is_plain(batch) for batch in batches if batch is not None)
 
 
 def _is_plain(batch: Images) -> bool:
-    if type(batch) is not Tensor or not batch.is_cpu or batch.layout is not torch.strided:
+    if type(batch) is not Tensor or batch.layout is not torch.strided:
         return False
     transformed = torch._C._functorch.is_functorch_wrapped_tensor(batch)  # noqa: SLF001 - torch has no public name for it
     differentiated = batch.requires_grad and torch.is_grad_enabled()
@@ -141,3 +150,13 @@ def _has_numba() -> bool:
     except (ImportError, RuntimeError):
         return False
     return True
+
+
+@cache
+def _has_triton() -> bool:
+    """Tell whether kernels can be had: triton is here, and finds a GPU that it knows and what it compiles with."""
+    try:
+        from cutmix.backends.triton_kernel import can_launch
+    except ImportError:
+        return False
+    return can_launch()

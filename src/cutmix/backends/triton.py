@@ -23,7 +23,7 @@ from torch import Tensor
 from cutmix.backends.memory import is_in_place
 from cutmix.backends.triton_kernel import INTERPRETED, mix
 from cutmix.plans import Plan
-from cutmix.shapes import Images
+from cutmix.shapes import Images, Source
 
 Strides: TypeAlias = tuple[int, ...]
 Moments: TypeAlias = tuple[Tensor, Tensor]
@@ -44,6 +44,8 @@ SECTOR = 32
 
 A_WARP = 1024
 """Elements for one warp: 32 a thread, whose values and addresses fit into its registers."""
+
+FEWEST_WARPS, MOST_WARPS = 4, 32
 
 
 class Axis(NamedTuple):
@@ -79,7 +81,7 @@ class Axis(NamedTuple):
         return Axis(self.length * inner.length, self.cut_by, self.unit * inner.length, *inner.strides)
 
 
-def mix_images(images: Images, plan: Plan, *, source: Images | None = None, out: Images | None = None) -> Images:
+def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out: Images | None = None) -> Images:
     """Show in each sample's box its partner, with the plan's opacity.
 
     Raises:
@@ -87,7 +89,7 @@ def mix_images(images: Images, plan: Plan, *, source: Images | None = None, out:
     """
     mixed = torch.empty_like(images) if out is None else out
     batches = *_checked(images, source), mixed
-    blends = images.is_floating_point() and not _is_opaque(plan)
+    blends = images.is_floating_point() and not plan.is_opaque
     if not blends:
         batches = tuple(batch.view(WHOLE[batch.element_size()]) for batch in batches)
     _launch(batches, plan, None, blends=blends)
@@ -95,7 +97,7 @@ def mix_images(images: Images, plan: Plan, *, source: Images | None = None, out:
 
 
 def mix_normalize(
-    images: Images, plan: Plan, mean: Tensor, std: Tensor, *, source: Images | None = None, out: Images
+    images: Images, plan: Plan, mean: Tensor, std: Tensor, *, source: Source | None = None, out: Images
 ) -> Images:
     """Write ``(images / 255 - mean) / std``, mixed by ``plan``, in one pass.
 
@@ -113,11 +115,11 @@ def mix_normalize(
     Raises:
         ValueError: as ``mix_images`` does.
     """
-    _launch((*_checked(images, source), out), plan, (mean, std), blends=not _is_opaque(plan))
+    _launch((*_checked(images, source), out), plan, (mean, std), blends=not plan.is_opaque)
     return out
 
 
-def _checked(images: Images, source: Images | None) -> tuple[Images, Images]:
+def _checked(images: Images, source: Source | None) -> tuple[Images, Images]:
     """Return the images and the batch that partners come from."""
     source = images if source is None else source
     if not (images.is_cuda or INTERPRETED):
@@ -133,11 +135,6 @@ def _checked(images: Images, source: Images | None) -> tuple[Images, Images]:
     return images, source
 
 
-def _is_opaque(plan: Plan) -> bool:
-    """Tell whether no sample is blended, as far as the host knows."""
-    return not plan.opacity.is_cuda and min(plan.opacity.tolist()) == 1.0
-
-
 def _launch(batches: tuple[Images, ...], plan: Plan, moments: Moments | None, *, blends: bool) -> None:
     """Mix the first of three batches with partners from the second into the third."""
     images, source, out = batches
@@ -146,16 +143,19 @@ def _launch(batches: tuple[Images, ...], plan: Plan, moments: Moments | None, *,
     in_place, held = is_in_place(images, out), is_in_place(source, out)
     if held and plan.batch > HELD_BATCH:
         source, held = source.clone(), False
-        batches = images, source, out
+    batches = images, source, out
     rank, free = len(plan.size), images.ndim - 1 - len(plan.size)
     cut_by = *([FREE] * free if moments is None else [rank, *[FREE] * (free - 1)]), *range(rank)
     geometry = _geometry(out.shape[1:], cut_by, tuple(batch.stride()[1:] for batch in batches))
     places = geometry["PLACES"]
-    samples, tile = _held_tile(places, plan.batch, out.element_size()) if held else _long_tile(places)
-    tiles = -(-places // tile)
-    partners, boxes, opacity, *moved = _on(images.device, plan.partners, plan.boxes, plan.opacity, *(moments or ()))
+    tiling = _held_tiles(places, plan.batch, out.element_size()) if held else _long_tiles(places)
+    partners, boxes, opacity, *moved = _on(
+        images.device, plan.partners, plan.boxes.contiguous(), plan.opacity.contiguous(), *(moments or ())
+    )
+    programs = tiling["TILES"] * -(-plan.batch // tiling["SAMPLES"])
+    launch: Any = mix[(programs,)]  # which Triton types as the kernel itself, without the launch's own arguments
     with torch.cuda.device_of(images):
-        mix[(tiles * -(-plan.batch // samples),)](
+        launch(
             *batches,
             partners,
             boxes,
@@ -164,17 +164,14 @@ def _launch(batches: tuple[Images, ...], plan: Plan, moments: Moments | None, *,
             plan.batch,
             *(batch.stride(0) for batch in batches),
             **geometry,
+            **tiling,
             RANK=rank,
-            TILE=tile,
-            TILES=tiles,
-            SAMPLES=samples,
             BOX_A_SAMPLE=len(boxes) > 1,
             OPACITY_A_SAMPLE=len(opacity) > 1,
             ONLY_INSIDE=in_place,
             HELD=held,
             BLENDS=blends,
             NORMALISES=bool(moved),
-            num_warps=min(max(samples * tile // A_WARP, 4), 32),
             enable_fp_fusion=False,
         )
 
@@ -203,16 +200,21 @@ def _folded(axes: Sequence[Axis]) -> list[Axis]:
     return folded
 
 
-def _long_tile(places: int) -> tuple[int, int]:
-    """Return how many samples and places a program takes that reads nothing which is overwritten."""
+def _long_tiles(places: int) -> dict[str, int]:
+    """Return the tiles for programs that read nothing which is overwritten."""
     tile = min(LONG_TILE, _power_of_two(places))
-    return LONG_TILE // tile, tile
+    return _tiles(places, LONG_TILE // tile, tile)
 
 
-def _held_tile(places: int, batch: int, itemsize: int) -> tuple[int, int]:
-    """Return the same for a program that holds the whole batch: at least a sector of each sample."""
+def _held_tiles(places: int, batch: int, itemsize: int) -> dict[str, int]:
+    """Return the tiles for programs that hold the whole batch: at least a sector of each sample."""
     samples = _power_of_two(batch)
-    return samples, min(max(HELD_TILE // samples, SECTOR // itemsize), _power_of_two(places))
+    return _tiles(places, samples, min(max(HELD_TILE // samples, SECTOR // itemsize), _power_of_two(places)))
+
+
+def _tiles(places: int, samples: int, tile: int) -> dict[str, int]:
+    warps = min(max(samples * tile // A_WARP, FEWEST_WARPS), MOST_WARPS)
+    return {"SAMPLES": samples, "TILE": tile, "TILES": -(-places // tile), "num_warps": warps}
 
 
 def _power_of_two(number: int) -> int:

@@ -7,6 +7,7 @@ them. Every float operation is rounded by itself: the launch forbids fused multi
 try:
     import triton
     from triton import language as tl
+    from triton.runtime import driver
 except ImportError as error:
     raise ModuleNotFoundError(
         "backend 'triton' needs the package triton, which is not installed: pip install triton, or backend='auto'"
@@ -14,6 +15,17 @@ except ImportError as error:
 
 INTERPRETED = triton.knobs.runtime.interpret
 """Whether kernels are interpreted, on tensors of the host: TRITON_INTERPRET=1 was set when triton was imported."""
+
+FIRST_ARCHITECTURE = 70
+
+
+def can_launch() -> bool:
+    """Tell whether kernels can be launched: a GPU that Triton compiles for, and the C compiler that it needs."""
+    try:
+        target = driver.active.get_current_target()
+    except Exception:  # noqa: BLE001 - whatever it is, it is in the way
+        return False
+    return target.backend != "cuda" or target.arch >= FIRST_ARCHITECTURE
 
 
 @triton.jit(do_not_specialize=["batch"], do_not_specialize_on_alignment=["partners", "boxes", "opacity", "mean", "std"])
