@@ -18,7 +18,7 @@ pytest.importorskip("triton", reason="the package triton is not installed: there
 from triton import language as tl
 
 from cutmix import backends
-from cutmix.backends import mix_images, reference, triton
+from cutmix.backends import mix_images, mix_normalize, reference, triton
 from cutmix.boxes import fixed
 from cutmix.plans import Plan
 from strategies import DTYPES, numbered, plans
@@ -234,22 +234,12 @@ def test_one_pass_gives_the_bytes_of_normalizing_and_mixing_in_steps(dtype, opac
 
     outs = in_both_formats(torch.empty_like(expected, device=DEVICE))
     for there, out in zip(in_both_formats(images.to(DEVICE)), outs, strict=True):
-        assert triton.mix_normalize(there, plan, mean, std, out=out) is out
+        assert mix_normalize(there, plan, mean.to(DEVICE), std.to(DEVICE), out=out, backend="triton") is out
         assert same_bytes(out, expected)
 
 
 def in_both_formats(images):
     return (images, images.movedim(1, -1).contiguous().movedim(-1, 1))
-
-
-def test_one_pass_takes_partners_from_the_source():
-    images, source = torch.randint(0, 256, (2, 3, 3, 4, 5), dtype=torch.uint8)
-    mean, std = torch.rand(3), torch.rand(3) + 0.5
-    whole = plan_of([1, 0, 1], ([0, 0], [4, 5]), (4, 5))
-    out = torch.empty(3, 3, 4, 5, device=DEVICE)
-
-    triton.mix_normalize(images.to(DEVICE), whole, mean, std, source=source.to(DEVICE), out=out)
-    assert same_bytes(out, normalized_in_steps(source[whole.partners], mean, std))
 
 
 def test_it_is_had_by_its_name():
@@ -326,7 +316,7 @@ for box, opacity in [([1, 2], 1.0), ([3, 3], 1.0), ([3, 3], 0.5)]:
     plan = Plan(torch.arange(64).roll(1), fixed(box, [16, 16], 64), torch.tensor([opacity]).double(), (32, 32))
     images = torch.zeros(64, 3, 32, 32, dtype=torch.bfloat16)
     backend.mix_images(images, plan, out=images)
-backend.mix_normalize(images.to(torch.uint8), plan, torch.zeros(3), torch.ones(3), out=images)
+backend.mix_normalize(images.to(torch.uint8), plan, torch.zeros(3), torch.ones(3), images)
 assert kernels[0] is kernels[1], "compiled anew for another box"
 for one in kernels[1:]:
     print(one.asm["ptx"], end="<<end>>")
@@ -375,6 +365,17 @@ def test_a_gpu_is_never_waited_for(boxes):
         triton.mix_images(images, plan, out=images)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@on_a_gpu
+@pytest.mark.parametrize("backend", ["auto", "eager", "triton"])
+def test_bytes_are_normalized_on_a_gpu_as_on_the_host(backend):
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(2, 3, 1, 1)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    plan, out = plan_of([1, 0], ([1, 2], [9, 8]), (16, 16)), torch.empty(images.shape, device=DEVICE)
+
+    mix_normalize(images.to(DEVICE), plan, mean.to(DEVICE), std.to(DEVICE), out=out, backend=backend)
+    assert same_bytes(out, reference.mix_images(normalized_in_steps(images, mean, std), plan))
 
 
 @on_a_gpu

@@ -72,7 +72,7 @@ def mix_normalize(
 ) -> Images:
     """Fill ``out`` with ``(images / 255 - mean) / std``, mixed by ``plan``: in float32, then rounded to its dtype.
 
-    The same bytes come out whether it takes one pass ("compiled") or one for each step ("eager").
+    The same bytes come out whether it takes one pass ("compiled", "triton") or one for each step ("eager").
 
     Args:
         images: (batch, channels, height, width) uint8.
@@ -80,14 +80,13 @@ def mix_normalize(
         mean: of each channel, in shares of 255, on the images' device.
         std: of each channel, as the mean.
         out: like the images but floating point, in memory of its own, with any strides.
-        backend: "eager" or "compiled"; "auto" takes one pass where it can.
+        backend: "eager", "compiled" or "triton"; "auto" takes one pass where it can.
 
     Raises:
         ValueError: when ``backend`` is none of these, or cannot do what is asked.
         ModuleNotFoundError: when the package that a backend needs is not installed.
     """
-    one_pass = plan.is_opaque and plan.is_readable and _is_host_memory(images, out)
-    match ("compiled" if one_pass and _has_numba() else "eager") if backend == "auto" else backend:
+    match _choose_normalizing(images, plan, out) if backend == "auto" else backend:
         case "eager":
             return eager.mix_normalize(images, plan, mean, std, out)
         case "compiled":
@@ -95,16 +94,20 @@ def mix_normalize(
             from cutmix.backends import compiled
 
             return compiled.mix_normalize(images, plan, eager.table(mean, std, out.dtype), out)
+        case "triton":
+            from cutmix.backends import triton
+
+            return triton.mix_normalize(images, plan, mean, std, out)
         case _:
-            raise ValueError(f"backend must be one of 'auto', 'eager' and 'compiled' here, got {backend!r}")
+            raise ValueError(f"backend must be one of 'auto', 'eager', 'compiled' and 'triton' here, got {backend!r}")
 
 
 def _choose(images: Images, plan: Plan, source: Source | None, out: Images | None) -> Backend:
     """Return the fastest backend that can do what is asked."""
     if torch.compiler.is_compiling():
         return "eager"
-    if images.is_cuda and all(_is_plain(batch) for batch in (images, source, out) if batch is not None):
-        return "triton" if _has_triton() and not images.is_complex() else "eager"
+    if _is_memory_for_triton(images, source, out):
+        return "triton"
     if not plan.is_opaque or not _is_host_memory(images, source, out):
         return "eager"
     if source is None and out is not None and is_same(out, images) and not is_permutation(plan.partners):
@@ -117,9 +120,26 @@ def _choose(images: Images, plan: Plan, source: Source | None, out: Images | Non
     return "ring" if images.nbytes >= BYTES_WORTH_A_CALL * len(images) else "eager"
 
 
+def _choose_normalizing(images: Images, plan: Plan, out: Images) -> Backend:
+    """Return the backend that takes fewest passes."""
+    if torch.compiler.is_compiling():
+        return "eager"
+    if _is_memory_for_triton(images, out):
+        return "triton"
+    return (
+        "compiled" if plan.is_opaque and plan.is_readable and _is_host_memory(images, out) and _has_numba() else "eager"
+    )
+
+
 def _is_host_memory(*batches: Images | None) -> bool:
     """Tell whether these are the host's plain memory, where no gradient or transform would miss what is written."""
     return all(batch.is_cpu and _is_plain(batch) for batch in batches if batch is not None)
+
+
+def _is_memory_for_triton(*batches: Images | None) -> bool:
+    """Tell whether a kernel may run on these: the plain memory of a GPU, of numbers that it knows."""
+    known = all(batch.is_cuda and _is_plain(batch) and not batch.is_complex() for batch in batches if batch is not None)
+    return known and _has_triton()
 
 
 def _is_plain(batch: Images) -> bool:

@@ -19,7 +19,9 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
 def mix_normalize(images: Images, plan: Plan, mean: Channels, std: Channels, out: Images) -> Images:
     """Normalize bytes to float32, mix, and round to the dtype of ``out``, step by step."""
     shape = (-1, *[1] * (images.ndim - 2))
-    normalized = images.float().div_(255.0).sub_(mean.view(shape)).div_(std.view(shape))
+    # Not by the number 255.0: on a GPU, torch would multiply by its rounded reciprocal.
+    bytes_of_one = torch.full((), 255.0, device=images.device)
+    normalized = images.float().div_(bytes_of_one).sub_(mean.view(shape)).div_(std.view(shape))
     return out.copy_(mix_images(normalized, plan, out=normalized))
 
 

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from cutmix.backends.memory import is_in_place
 from cutmix.backends.triton_kernel import INTERPRETED, mix
+from cutmix.memory import is_same
 from cutmix.plans import Plan
-from cutmix.shapes import Images, Source
+from cutmix.shapes import Channels, Images, Source
 
 Strides: TypeAlias = tuple[int, ...]
 Moments: TypeAlias = tuple[Tensor, Tensor]
@@ -96,26 +96,13 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
     return mixed
 
 
-def mix_normalize(
-    images: Images, plan: Plan, mean: Tensor, std: Tensor, *, source: Source | None = None, out: Images
-) -> Images:
-    """Write ``(images / 255 - mean) / std``, mixed by ``plan``, in one pass.
-
-    All is computed in float32, step by step as torch does it on the host, and rounded to the dtype of ``out`` at the
-    end. (On a GPU torch multiplies by a rounded 1 / 255 instead, which differs in the last bit.)
-
-    Args:
-        images: (batch, channels, ..., *plan.size) of bytes.
-        plan: what was drawn for this batch.
-        mean: (channels,) float32, as a share of 255.
-        std: (channels,) float32, likewise.
-        source: the batch that partners come from, else the images.
-        out: where to write: of any floating dtype, in a layout of its own, on the images' device.
+def mix_normalize(images: Images, plan: Plan, mean: Channels, std: Channels, out: Images) -> Images:
+    """Normalize bytes to float32, step by step as torch does, mix, and round to the dtype of ``out``: in one pass.
 
     Raises:
         ValueError: as ``mix_images`` does.
     """
-    _launch((*_checked(images, source), out), plan, (mean, std), blends=not plan.is_opaque)
+    _launch((*_checked(images, None), out), plan, (mean, std), blends=not plan.is_opaque)
     return out
 
 
@@ -140,7 +127,7 @@ def _launch(batches: tuple[Images, ...], plan: Plan, moments: Moments | None, *,
     images, source, out = batches
     if not out.numel():
         return
-    in_place, held = is_in_place(images, out), is_in_place(source, out)
+    in_place, held = is_same(out, images), is_same(out, source)
     if held and plan.batch > HELD_BATCH:
         source, held = source.clone(), False
     batches = images, source, out
