@@ -40,7 +40,7 @@ def arms_on(shape: Shape) -> dict[str, Arm]:
 
 def largest_step(series: str, way: str, times: Mapping[Shape, Mapping[str, Times]]) -> dict[str, Any]:
     """Return where the cost in copies grows most from one shape to the next."""
-    in_copies = {f"{shape}": over(arms[way], arms["copy"]) for shape, arms in times.items()}
+    in_copies = {"x".join(map(str, shape)): over(arms[way], arms["copy"]) for shape, arms in times.items()}
     musts = tuple(Must(larger, smaller, STEP) for smaller, larger in pairwise(in_copies))
     return max(judged(f"{series}, {way}", in_copies, musts), key=lambda step: step["median"])
 

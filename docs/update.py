@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from cutmix.algorithms import CutMix
@@ -86,55 +87,47 @@ def speed_table() -> str:
     result = read("op_speed")
     works = {work["work"]: work["in_copies"] for work in result["works"]}
     arms = dict.fromkeys(arm for figures in works.values() for arm in figures if arm != "copy")
-    lines = [
-        " | ".join(
-            [f"| {arm}", *(f"{figures[arm]['median']:.2f}" if arm in figures else "" for figures in works.values())]
-        )
-        + " |"
-        for arm in arms
+    rows = [
+        [arm, *(figure(figures[arm]["median"]) if arm in figures else "" for figures in works.values())] for arm in arms
     ]
-    peers = {f"{peer['package']} {peer['version']}": None for peer in result["peers"].values() if "version" in peer}
+    versions = {f"{peer['package']} {peer['version']}": None for peer in result["peers"].values() if "version" in peer}
     missing = [
         f"{name} is left out ({peer['left_out']})" for name, peer in result["peers"].items() if "left_out" in peer
     ]
-    head = [f"| | {' | '.join(works)} |", "|---|" + "---:|" * len(works)]
-    return "\n".join([*head, *lines, "", f"{measured_on(result)}; {'; '.join([*peers, *missing])}."])
+    return "\n".join([table(["", *works], rows), "", f"{measured_on(result)}; {'; '.join([*versions, *missing])}."])
 
 
 def musts_table() -> str:
     """Return what was promised of the op, and what was measured."""
-    rows = [must for name in ("op_speed", "plan_and_loss", "op_growth") for must in read(name)["musts"]]
-    lines = [
-        f"| {row['work']}: {row['arm']} | {row['over']} | {figure(row['median'])} "
-        f"| {figure(row['quartile_low'])} to {figure(row['quartile_high'])} "
-        f"| {row['must']:g}{'' if row['holds'] else ', missed'} |"
-        for row in rows
+    rows = [
+        [
+            f"{must['work']}: {must['arm']}",
+            must["over"],
+            figure(must["median"]),
+            f"{figure(must['quartile_low'])} to {figure(must['quartile_high'])}",
+            f"{must['must']:g}{'' if must['holds'] else ', missed'}",
+        ]
+        for name in ("op_speed", "plan_and_loss", "op_growth")
+        for must in read(name)["musts"]
     ]
-    head = ["| what | over | median | quartiles | at most |", "|---|---|---:|---:|---:|"]
-    return "\n".join([*head, *lines, "", f"{measured_on(read('op_speed'))}."])
+    return table(["what", "over", "median", "quartiles", "at most"], rows)
 
 
 def loss_table() -> str:
-    """Return what the loss of two labels costs."""
+    """Return what the loss of two labels costs, in time and, in brackets, in memory."""
     result = read("plan_and_loss")
     shapes = {"x".join(map(str, one["logits"])): one["arms"] for one in result["losses"]}
-    arms = next(iter(shapes.values()))
-    lines = [
-        " | ".join(
-            [
-                f"| {arm}",
-                *(
-                    f"{one[arm]['over_plain']['median']:.2f} ({one[arm]['peak_memory_over_logits']:g})"
-                    for one in shapes.values()
-                ),
-            ]
-        )
-        + " |"
-        for arm in arms
+    rows = [
+        [arm, *(f"{figure(one['over_plain']['median'])} ({one['peak_memory_over_logits']:g})" for one in ones)]
+        for arm, ones in ((arm, [arms[arm] for arms in shapes.values()]) for arm in next(iter(shapes.values())))
     ]
-    return "\n".join(
-        [f"| | {' | '.join(shapes)} |", "|---|" + "---:|" * len(shapes), *lines, "", f"{measured_on(result)}."]
-    )
+    return table(["", *shapes], rows)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of which the first column is words, the others figures."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def step_sentence() -> str:

@@ -1,7 +1,9 @@
 """What the benchmarks reckon with; nothing here is timed against a limit."""
 
+import json
 import sys
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,47 @@ def test_wrong_pixels_are_noticed_before_anything_is_timed(op_speed, monkeypatch
 
     with pytest.raises(AssertionError, match="wrong pixels"):
         op_speed.check_pixels(torch.randn(6, 3, 7, 8))
+
+
+@pytest.fixture
+def update(monkeypatch, tmp_path):
+    spec = spec_from_file_location("update", ROOT / "docs" / "update.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    return module
+
+
+def written(folder, name, **result):
+    machine = {"processor": "a processor", "cores": 2}
+    whole = {"what": "copies", "machine": machine, "versions": {"torch": "2.13"}, **result}
+    (folder / f"{name}.json").write_text(json.dumps(whole))
+
+
+def test_the_table_of_peers_has_a_gap_where_one_was_not_run_and_says_why_one_is_left_out(update, tmp_path):
+    works = [
+        {"work": "large", "in_copies": {"copy": {"median": 1.0}, "ours": {"median": 0.3}, "keras": {"median": 15.0}}},
+        {"work": "bytes", "in_copies": {"copy": {"median": 1.0}, "ours": {"median": 0.5}}},
+    ]
+    peers = {"keras": {"package": "keras", "version": "3"}, "kornia": {"package": "kornia", "left_out": "no wheel"}}
+    written(tmp_path, "op_speed", works=works, peers=peers)
+
+    table = update.speed_table()
+
+    assert "| ours | 0.30 | 0.50 |\n| keras | 15 |  |\n" in table
+    assert "keras 3; kornia is left out (no wheel)" in table
+    assert "| copy |" not in table
+
+
+def test_a_must_that_does_not_hold_is_called_missed(update, tmp_path):
+    must = {"work": "large", "arm": "ours", "over": "copy", "quartile_low": 0.4, "quartile_high": 0.6}
+    held = {**must, "median": 0.4, "must": 0.45, "holds": True}
+    missed = {**must, "median": 0.5, "must": 0.45, "holds": False}
+    written(tmp_path, "op_speed", musts=[held, missed])
+    written(tmp_path, "plan_and_loss", musts=[])
+    written(tmp_path, "op_growth", musts=[])
+
+    table = update.musts_table()
+
+    assert "| 0.40 | 0.40 to 0.60 | 0.45 |" in table
+    assert "| 0.50 | 0.40 to 0.60 | 0.45, missed |" in table
