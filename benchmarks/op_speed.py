@@ -86,9 +86,9 @@ OTHERS = (
     replace(PICTURES, dtype=torch.bfloat16),
     replace(PICTURES, memory_format=torch.channels_last),
     replace(PICTURES, shape=(128, 8, 18816)),
-    replace(PICTURES, shape=(128, 3, 37, 37, 37)),
+    replace(PICTURES, shape=(32, 3, 16, 112, 112)),
 )
-"""The same work in another type, layout or number of axes, with about as many values a sample."""
+"""The same work in another type, layout or number of axes (signals, clips), with as many values."""
 
 
 def ours(work: Work, images: Tensor, ids: Tensor) -> dict[str, Arm]:

@@ -137,7 +137,9 @@ def report(name: str, measured: Callable[[Pace], dict[str, Any]]) -> None:
     """Measure, write down, and print the musts; a missed one stops nothing, since the machine may have been busy."""
     pace = QUICK if "--quick" in sys.argv else Pace()
     result = measured(pace)
-    if not pace.quick:
+    if pace.quick:
+        print("a few trials on small batches, of which nothing is promised:")
+    else:
         record(name, {"trials": pace.trials, **result})
     for must in result["musts"]:
         verdict = "holds " if must["holds"] else "MISSED"
