@@ -5,10 +5,10 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-import torch
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -23,7 +23,8 @@ def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
 def record(name: str, result: dict[str, Any]) -> None:
     """Print a result, and write it into ``results/NAME.json`` with what it was measured on."""
     machine = {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()}
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    packages = {package: version(package) for package in ("torch", "numba") if find_spec(package)}
+    versions = {"python": platform.python_version(), **packages}
     text = json.dumps({**result, "machine": machine, "versions": versions}, indent=2)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
