@@ -23,11 +23,13 @@ def test_a_ring_in_each_class_visits_all_of_the_class_and_nobody_else(labels, se
     partners = draw_ring_in_each_class(labels, seeded(seed))
 
     for start in range(len(labels)):
-        visited, sample = {start}, int(partners[start])
-        while sample != start:
-            visited.add(sample)
+        members = (labels == labels[start]).nonzero().flatten().tolist()
+        visited, sample = [], start
+        for _ in members:
             sample = int(partners[sample])
-        assert visited == set((labels == labels[start]).nonzero().flatten().tolist())
+            visited.append(sample)
+        assert sorted(visited) == members
+        assert sample == start
 
 
 def test_every_ring_in_a_class_is_equally_likely():

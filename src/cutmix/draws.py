@@ -63,7 +63,7 @@ def draw_betas_and_chances(
     if not isinstance(alpha, Tensor) and alpha == 1.0:
         drawn = draw_chances(count, 1 + axes, generator)
         return drawn[:, 0], drawn[:, 1:]
-    concentration = torch.as_tensor(alpha, dtype=torch.float64).repeat(count, 2)
+    concentration = torch.as_tensor(alpha, dtype=torch.float64).expand(count, 2)
     gammas = torch._standard_gamma(concentration, generator=generator).numpy()  # noqa: SLF001 - torch.distributions takes no generator
     return gammas[:, 0] / gammas.sum(1), draw_chances(count, axes, generator)
 

@@ -18,6 +18,7 @@ RECIPES = [
     CutMix(length=0.5),
     CutMix(per_sample=True, p=0.5),
     CutMix(pairing="shuffle", min_max=(0.2, 0.8)),
+    CutMix(pairing="same_class"),
     MixUp(),
     MixUp(per_sample=True),
     OneOf([MixUp(0.8), CutMix()], per_sample=True),
@@ -91,6 +92,33 @@ def test_a_changing_alpha_enters_as_a_tensor(counter):
         )
 
     assert counter.frame_count == 1
+
+
+def test_a_changing_p_enters_as_a_tensor(counter):
+    step = torch.compile(lambda p: CutMix(length=0.5, p=p)(IMAGES, LABELS)[1].kept, fullgraph=True, backend=counter)
+    mixed_batches = [sum((step(torch.tensor(p)) < 1).all().item() for _ in range(20)) for p in (0.0, 0.5, 1.0)]
+
+    assert mixed_batches[0] == 0
+    assert 0 < mixed_batches[1] < 20
+    assert mixed_batches[2] == 20
+    assert counter.frame_count == 1
+
+
+def test_partners_of_another_batch_are_drawn_inside(counter):
+    others = (-1 - torch.rand(9, 3, 10, 14), torch.arange(9) + 10)
+    step = torch.compile(lambda: CutMix(length=0.5)(IMAGES, LABELS, source=others), fullgraph=True, backend=counter)
+    seen = [step() for _ in range(5)]
+
+    assert all((target.partner >= 10).all() and (images < 0).any() for images, target in seen)
+    assert len({tuple(target.partner.tolist()) for _, target in seen}) > 1
+    assert counter.frame_count == 1
+
+
+def test_a_choice_for_the_whole_batch_is_refused_inside_with_the_remedy(counter):
+    step = torch.compile(OneOf([MixUp(0.8), CutMix()]), fullgraph=True, backend=counter)
+
+    with pytest.raises(Exception, match=r"(?s)OneOf must choose.*draw there and hand the plan in"):
+        step(IMAGES, LABELS)
 
 
 def test_the_cards_line_runs_inside(counter):

@@ -85,6 +85,11 @@ class OneOf(Mixer):
         check_generator(generator)
         if self.per_sample:
             return self._draw_for_each(shape, generator, labels, source)
+        if torch.compiler.is_compiling():
+            raise ValueError(
+                "OneOf must choose for a whole batch outside of torch.compile, whose graphs go one way only: draw "
+                "there and hand the plan in, cutmix.mix(images, targets, plan), or pass per_sample=True"
+            )
         chosen = self.recipes[draw_choice(self.weights or (), generator)]
         return chosen.draw(shape, generator=generator, labels=labels, source=source)
 
