@@ -91,6 +91,18 @@ def test_where_nothing_is_mixed_it_is_torchs_own_to_the_bit():
         assert torch.equal(F.cross_entropy(logits, target, **settings), F.cross_entropy(logits, own, **settings))
 
 
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_nothing_of_an_impossible_class_is_nothing_beside_samples_that_are_mixed(reduction):
+    logits = torch.tensor([[0.0, 1.0, -torch.inf], [0.0, 1.0, -torch.inf], [0.0, 2.0, 1.0]], requires_grad=True)
+    kept = torch.tensor([1.0, 0.0, 0.5], dtype=torch.float64)
+    target = MixedTarget(torch.tensor([0, 2, 0]), torch.tensor([2, 1, 1]), kept)
+
+    loss = F.cross_entropy(logits, target, reduction=reduction)
+    loss.sum().backward()
+    assert loss.isfinite().all()
+    assert logits.grad.isfinite().all()
+
+
 def through_cross_entropy(logits, target):
     return F.cross_entropy(logits, target)
 

@@ -247,6 +247,21 @@ def test_out_shares_nothing_with_what_is_read_or_written_elsewhere(place):
     assert torch.equal(other, before[1])
 
 
+def test_out_may_not_be_where_the_partners_come_from():
+    images, source = torch.rand(3, 1, *SIZE), torch.rand(3, 1, *SIZE)
+
+    with pytest.raises(ValueError, match=r"share no memory"):
+        mix(images, IDS, half(), source=(source, IDS), out=source)
+
+
+def test_a_source_that_is_the_batch_itself_is_mixed_in_place_as_the_batch_is():
+    images = numbered(3, 1, *SIZE)
+    expected, _ = mix(images, IDS, half())
+
+    mix(images, IDS, half(), source=(images.view(images.shape), IDS), out=images)
+    assert torch.equal(images, expected)
+
+
 def test_the_same_image_twice_is_not_mixed_twice_in_place():
     with pytest.raises(ValueError, match=r"share no memory"):
         mix((IMAGES, IMAGES), IDS, half(), out=(IMAGES, IMAGES))
