@@ -27,6 +27,7 @@ bench: $(READY) $(PEERS)/.ready  ## Measure what everything costs, and the op be
 	$(BIN)/python benchmarks/plan_and_loss.py
 	$(BIN)/python benchmarks/op_growth.py
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/op_speed.py
+	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/triton_gpu.py
 
 clean:  ## Remove the environment and what was run.
 	rm -rf $(VENV) runs build

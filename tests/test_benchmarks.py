@@ -184,3 +184,10 @@ def test_a_must_that_does_not_hold_is_called_missed(update, tmp_path):
 
     assert "| 0.40 | 0.40 to 0.60 | 0.45 |" in table
     assert "| 0.50 | 0.40 to 0.60 | 0.45, missed |" in table
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and it would be measured")
+def test_the_benchmark_of_the_gpu_says_that_there_is_none(monkeypatch, capsys):
+    imported("triton_gpu", monkeypatch).main()
+
+    assert "there is no GPU here" in capsys.readouterr().out

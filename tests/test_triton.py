@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("triton", reason="the package triton is not installed: there is none for this system, or no need")
+pytest.importorskip("triton", reason="the package triton is not installed: make test installs it where there is one")
 
 from triton import language as tl
 

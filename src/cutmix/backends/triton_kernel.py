@@ -96,9 +96,10 @@ def mix(
         WIDE: whether places need 64 bits.
     """
     program = tl.program_id(0)
-    place = (program % TILES) * TILE + tl.arange(0, TILE)[None, :]
+    tile = program % TILES
     if WIDE:
-        place = place.to(tl.int64)
+        tile = tile.to(tl.int64)
+    place = tile * TILE + tl.arange(0, TILE)[None, :]
     sample = (program // TILES) * SAMPLES + tl.arange(0, SAMPLES)[:, None]
     # Samples beyond the batch read the last one's plan, and write nothing; a single sample's is read once, not a place.
     planned = tl.minimum(sample, batch - 1) if SAMPLES > 1 else program // TILES
