@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from cutmix.algorithms import CutMix, MixUp
 from cutmix.keys import generator_for
 from cutmix.losses import mixed
+from cutmix.mixing import mix as mix_by_plan
 from cutmix.targets import MixedTarget
 from cutmix.trainer import Trainer
 from strategies import numbered
@@ -154,3 +155,14 @@ def test_a_mixer_s_keys_go_before_the_trainer_s():
 
     assert torch.equal(trainer.state.batch["x"], IMAGES.float())
     assert not torch.equal(trainer.state.batch["other"], IMAGES.float())
+
+
+@pytest.mark.parametrize("mix", [CutMix(spatial_dims=(1, 2)), MixUp(alpha=1.0, spatial_dims=(1, 2))])
+def test_a_mixer_cuts_the_axes_that_it_is_told(mix):
+    last = IMAGES.movedim(1, -1)
+    images, target = mix(last, LABELS, generator=seeded())
+    plan = mix.draw(last.shape, generator=seeded())
+
+    assert plan.size == (6, 9)
+    assert torch.equal(images.movedim(-1, 1), mix_by_plan(IMAGES, LABELS, plan)[0])
+    assert torch.equal(target.kept, plan.kept)

@@ -82,7 +82,7 @@ def _classes(labels: Labels | None, batch: int) -> Classes:
 
 def _largest(rows: Labels) -> Labels:
     """Return where each row of shares is largest, -1 for what is no such row."""
-    are_shares = (rows >= 0).all(1) & ((rows.sum(1, dtype=torch.float32) - 1.0).abs() <= ROUNDING)
+    are_shares = (rows >= 0).all(1) & ((rows.sum(1) - 1.0).abs() <= ROUNDING)
     return torch.where(are_shares, rows.argmax(1), -1)
 
 
