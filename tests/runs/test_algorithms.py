@@ -14,6 +14,7 @@ from cutmix.runs.algorithms import parse
         ("cutmix:alpha=1.0,p=0.5", CutMix(alpha=1.0, p=0.5)),
         ("cutmix:length=0.5,pairing=shuffle", CutMix(length=0.5, pairing="shuffle")),
         ("mixup:alpha=0.4,interpolate_loss=true", MixUp(alpha=0.4, interpolate_loss=True)),
+        ("cutmix:p=0.5,until=270ep", CutMix(p=0.5, until="270ep")),
     ],
 )
 def test_an_algorithm_is_made_from_its_name_and_its_settings(spec, algorithm):
