@@ -26,6 +26,7 @@ bench: $(READY) $(PEERS)/.ready  ## Measure what everything costs, and the op be
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/plan_and_loss.py
 	$(BIN)/python benchmarks/op_growth.py
+	$(BIN)/python benchmarks/op_threads.py
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/op_speed.py
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/triton_gpu.py
 

@@ -87,8 +87,9 @@ OTHERS = (
     replace(PICTURES, memory_format=torch.channels_last),
     replace(PICTURES, shape=(128, 8, 18816)),
     replace(PICTURES, shape=(32, 3, 16, 112, 112)),
+    replace(PICTURES, shape=(22, 1, 96, 96, 96)),
 )
-"""The same work in another type, layout or number of axes (signals, clips), with as many values."""
+"""The same work in another type, layout or number of axes (signals, clips, volumes), with about as many values."""
 
 
 def ours(work: Work, images: Tensor, ids: Tensor) -> dict[str, Arm]:
