@@ -4,7 +4,9 @@ Per sample it equals ``kept * cross_entropy(logits, own) + (1 - kept) * cross_en
 entropy on the blended rows, without a second softmax and without a dense matrix of labels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final, get_args
 
 import torch
@@ -12,7 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cutmix.reductions import Reduction, is_readable
-from cutmix.shapes import Kept, Labels, Logits, Losses, Pairs, Rows, Shares
+from cutmix.shapes import Ids, Kept, Labels, Logits, Losses, Rows
+
+SUM = 2
+"""What torch's operators call the sum."""
 
 
 @final
@@ -24,6 +29,11 @@ class Options:
     ignore_index: int = -100
     reduction: str = "mean"
     label_smoothing: float = 0.0
+
+    @property
+    def is_plain_mean(self) -> bool:
+        """Tell whether torch's own sums are all it takes."""
+        return self.reduction == "mean" and not self.label_smoothing
 
     def __post_init__(self) -> None:
         if self.reduction not in get_args(Reduction):
@@ -46,9 +56,10 @@ def mixed_cross_entropy(logits: Logits, own: Labels, partner: Labels, kept: Kept
     """
     if own.is_floating_point():
         return _of_rows(logits, own, partner, kept, options)
-    if is_readable(kept) and bool((kept == 1.0).all()):
-        check_ids(own, logits.shape[1], "own", options.ignore_index)
-        return F.cross_entropy(_wide(logits), own.long(), **_settings(options, logits))
+    if _keeps_all(kept):
+        return _checked(
+            lambda: F.cross_entropy(_wide(logits), own.long(), **_settings(options, logits)), logits, options, own=own
+        )
     return mixed_nll(logits.log_softmax(1, dtype=_wide_dtype(logits)), own, partner, kept, options)
 
 
@@ -58,12 +69,30 @@ def mixed_nll(log_likelihoods: Logits, own: Labels, partner: Labels, kept: Kept,
     Raises:
         ValueError: when the labels are no class ids; see ``mixed_cross_entropy``.
     """
-    for name, ids in (("own", own), ("partner", partner)):
-        check_ids(ids, log_likelihoods.shape[1], name, options.ignore_index)
-    share = _a_sample(kept, log_likelihoods, own)
-    return _of_pairs(
-        log_likelihoods, torch.stack((own, partner), 1).long(), torch.stack((share, 1.0 - share), 1), options
+    share = _shared(kept) if options.is_plain_mean and own.ndim == 1 else None
+    if share is not None and 0.0 < share < 1.0:
+        of_labels = partial(_mean_of_shared, share=share)
+    else:
+        of_labels = partial(_of_each, kept=kept)
+    return _checked(
+        lambda: of_labels(log_likelihoods, own.long(), partner.long(), options=options),
+        log_likelihoods,
+        options,
+        own=own,
+        partner=partner,
     )
+
+
+def _checked(loss: Callable[[], Losses], logits: Logits, options: Options, **labels: Labels) -> Losses:
+    """Return a loss, or say which of the labels are no class ids where torch has found that some are not."""
+    for name, ids in labels.items():
+        _check_whole(ids, logits.shape[1], name)
+    try:
+        return loss()
+    except (IndexError, RuntimeError):
+        for name, ids in labels.items():
+            check_ids(ids, logits.shape[1], name, options.ignore_index)
+        raise
 
 
 def check_ids(ids: Labels, classes: int, name: str, ignore_index: int | None = None) -> None:
@@ -72,11 +101,7 @@ def check_ids(ids: Labels, classes: int, name: str, ignore_index: int | None = N
     Raises:
         ValueError: when they are not.
     """
-    if ids.is_floating_point():
-        raise ValueError(
-            f"{name} labels must be class ids, or float rows with one entry for each of {classes} classes, got "
-            f"{ids.dtype} of shape {tuple(ids.shape)}: convert ids with .long() before they are mixed"
-        )
+    _check_whole(ids, classes, name)
     # A graph has no values yet, and a device would be waited for: there the lookup itself fails.
     if not is_readable(ids):
         return
@@ -91,17 +116,51 @@ def check_ids(ids: Labels, classes: int, name: str, ignore_index: int | None = N
         )
 
 
+def _check_whole(ids: Labels, classes: int, name: str) -> None:
+    if ids.is_floating_point():
+        raise ValueError(
+            f"{name} labels must be class ids, or float rows with one entry for each of {classes} classes, got "
+            f"{ids.dtype} of shape {tuple(ids.shape)}: convert ids with .long() before they are mixed"
+        )
+
+
+def _keeps_all(kept: Kept) -> bool:
+    """Tell whether nothing is mixed, as far as that can be read."""
+    share = _shared(kept)
+    return is_readable(kept) and bool((kept == 1.0).all()) if share is None else share == 1.0
+
+
+def _shared(kept: Kept) -> float | None:
+    """Return what all samples keep: a plan of one box expands it to the whole batch, and says so by a stride of 0."""
+    return kept[0].item() if is_readable(kept) and kept.stride() == (0,) else None
+
+
+def _mean_of_shared(log_likelihoods: Logits, own: Ids, partner: Ids, *, share: float, options: Options) -> Losses:
+    """Return the mean where all samples keep ``share``: torch's own sums, and what counts in them."""
+    weight = None if options.weight is None else options.weight.to(log_likelihoods.dtype)
+    losses, counts = zip(
+        *(
+            torch.ops.aten.nll_loss_forward.default(log_likelihoods, ids, weight, SUM, options.ignore_index)
+            for ids in (partner, own)
+        ),
+        strict=True,
+    )
+    return torch.lerp(*losses, share) / torch.lerp(*counts, share)
+
+
 def _of_rows(logits: Logits, own: Rows, partner: Rows, kept: Kept, options: Options) -> Losses:
     if own.shape != logits.shape:
-        check_ids(own, logits.shape[1], "own")
+        _check_whole(own, logits.shape[1], "own")
     logits = _wide(logits)
     share = _a_sample(kept, logits, own)
     rows = share * own + (1.0 - share) * partner
     return F.cross_entropy(logits, rows.to(logits.dtype), **_settings(options, logits))
 
 
-def _of_pairs(log_likelihoods: Logits, ids: Pairs, shares: Shares, options: Options) -> Losses:
+def _of_each(log_likelihoods: Logits, own: Ids, partner: Ids, *, kept: Kept, options: Options) -> Losses:
     """Return the loss against two labels a sample, each with its share of it."""
+    share = _a_sample(kept, log_likelihoods, own)
+    ids, shares = torch.stack((own, partner), 1), torch.stack((share, 1.0 - share), 1)
     ignored = (ids == options.ignore_index) | (shares == 0.0)  # nothing of an impossible class is nothing
     ids, shares = ids.masked_fill(ignored, 0), shares.masked_fill(ignored, 0.0)
     counts = shares if options.weight is None else shares * options.weight.to(log_likelihoods.dtype)[ids]

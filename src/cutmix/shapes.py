@@ -42,12 +42,6 @@ Labels: TypeAlias = Shaped[Tensor, "batch ..."]
 Logits: TypeAlias = Float[Tensor, "batch classes ..."]
 """Unnormalised scores, classes on the second axis."""
 
-Pairs: TypeAlias = Int64[Tensor, "batch 2 ..."]
-"""Each sample's own class index and its partner's."""
-
-Shares: TypeAlias = Float[Tensor, "batch 2 ..."]
-"""How much each of the two counts; they sum to 1."""
-
 Channels: TypeAlias = Float32[Tensor, " channels"]
 """One number a channel."""
 
