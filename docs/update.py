@@ -1,4 +1,4 @@
-"""Write the README's tables from ``benchmarks/results``, and draw its picture: ``python docs/update.py``."""
+"""Write the pages' tables from ``benchmarks/results``, and draw their pictures: ``python docs/update.py``."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from cutmix.keys import generator_for
 from cutmix.pictures import steps_of_mixing
 
 ROOT = Path(__file__).parents[1]
-README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
+PAGES, RESULTS = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md"), ROOT / "benchmarks" / "results"
 PICTURED = ("tiger", "watermelon", "penguin", "hamburger", "sun with face", "cherries")
 PICTURED_SEED = 2
 WAYS_OF_MIXING = ("one box", "per sample")
@@ -107,7 +107,7 @@ def musts_table() -> str:
             f"{figure(must['quartile_low'])} to {figure(must['quartile_high'])}",
             f"{must['must']:g}{'' if must['holds'] else ', missed'}",
         ]
-        for name in ("op_speed", "plan_and_loss", "op_growth")
+        for name in ("op_speed", "plan_and_loss", "op_growth", "op_threads")
         for must in read(name)["musts"]
     ]
     return table(["what", "over", "median", "quartiles", "at most"], rows)
@@ -177,4 +177,5 @@ def rewritten(page: str) -> str:
 if __name__ == "__main__":
     draw_picture(ROOT / "docs" / "images" / "mixed.png")
     draw_growth(ROOT / "docs" / "images" / "growth.png")
-    README.write_text(rewritten(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(rewritten(page.read_text(encoding="utf-8")), encoding="utf-8")

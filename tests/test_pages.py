@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 ROOT = Path(__file__).parents[1]
 COMPILED = ROOT / "docs" / "compile.md"  # run in tests/graphs, without the shape hook
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITHOUT_CODE = [ROOT / "docs" / "benchmarks.md"]
 
 
 def code_of(page):
@@ -47,7 +48,7 @@ def run(page):
         exec(compile(block, page.name, "exec"), names)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != COMPILED], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in (COMPILED, *WITHOUT_CODE)], ids=lambda page: page.name)
 def test_the_code_in_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
@@ -63,11 +64,12 @@ def test_every_link_of_a_page_into_the_repository_leads_somewhere(page):
     assert all((page.parent / link).exists() for link in links)
 
 
-def test_the_tables_of_the_readme_are_those_of_the_results():
+@pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md"])
+def test_the_tables_of_a_page_are_those_of_the_results(name):
     spec = spec_from_file_location("update", ROOT / "docs" / "update.py")
     update = module_from_spec(spec)
     spec.loader.exec_module(update)
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / name).read_text(encoding="utf-8")
 
     assert update.rewritten(page) == page
-    assert page.count("| ---") + page.count("|---") > 3
+    assert page.count("| ---") + page.count("|---") >= 2
