@@ -179,6 +179,7 @@ def test_a_must_that_does_not_hold_is_called_missed(update, tmp_path):
     written(tmp_path, "op_speed", musts=[held, missed])
     written(tmp_path, "plan_and_loss", musts=[])
     written(tmp_path, "op_growth", musts=[])
+    written(tmp_path, "op_threads", musts=[])
 
     table = update.musts_table()
 
