@@ -48,7 +48,9 @@ def run(page):
         exec(compile(block, page.name, "exec"), names)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in (COMPILED, *WITHOUT_CODE)], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page not in (COMPILED, *WITHOUT_CODE)], ids=lambda page: page.name
+)
 def test_the_code_in_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 

@@ -48,7 +48,7 @@ class State:
     batches_per_epoch: int | None = None  # None where the loader cannot tell
 
     batch: Batch = None  # the whole batch; between BEFORE_FORWARD and AFTER_BACKWARD the microbatch
-    owns_batch: bool = False  # whether the batch's tensors are copies of the Trainer's own
+    owns_batch: bool = False  # whether nobody else holds the batch's memory
     outputs: Any = None
     loss: Tensor | None = None
     train_figures: dict[str, Figure] = field(default_factory=dict)  # of the last step, computed when asked for

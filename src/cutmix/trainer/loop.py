@@ -101,7 +101,8 @@ class Loop:
     def _load(self, batch: Batch) -> None:
         """Bring the batch to the device, where algorithms may change it: once, before it is cut into microbatches."""
         state = self._state
-        state.owns_batch = state.device.type != "cpu" and not _is_on(state.device, batch)
+        copied = state.device.type != "cpu" and not _is_on(state.device, batch)
+        state.owns_batch = copied or self._batches.are_new
         state.batch = to_device(batch, state.device)
         self._generator.manual_seed(fold(state.seed, "step", state.timestamp.batch, state.rank))
         self._run(Event.AFTER_DATALOADER)

@@ -8,7 +8,8 @@ from itertools import count, islice
 from typing import Any, TypeAlias, final
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from cutmix.core.batch import Batch
 from cutmix.keys import fold
@@ -38,10 +39,11 @@ class DrawnBatches:
     """Batches whose order is drawn from the sampler of the user's DataLoader, once for an epoch.
 
     It is a pure function of (seed, epoch) where the sampler draws from torch's generators. The loader is left as it is:
-    a copy of it fetches what is drawn here.
+    a copy of it fetches what is drawn here. ``are_new`` tells whether a batch's memory may be written to.
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int, limit: int | None) -> None:
+        self.are_new = makes_new_memory(loader)
         self._samplers = _samplers(loader)
         self._seed = seed
         self._limit = limit
@@ -77,9 +79,13 @@ class DrawnBatches:
 
 @final
 class GivenBatches:
-    """Batches that come in an order of their own: a list, a generator, a stream."""
+    """Batches that come in an order of their own: a list, a generator, a stream.
+
+    ``are_new`` tells whether a batch's memory may be written to.
+    """
 
     def __init__(self, source: Source, seed: int, limit: int | None) -> None:
+        self.are_new = makes_new_memory(source)
         self._source = _own(source) if isinstance(source, DataLoader) else source
         self._seed = seed
         self._limit = limit
@@ -102,6 +108,14 @@ class GivenBatches:
 def iterate(source: Source) -> Iterator[Batch]:
     """Begin an epoch of ``source``."""
     return iter(source if isinstance(source, Iterable) else source())
+
+
+def makes_new_memory(source: object) -> bool:
+    """Tell whether nobody else can hold the memory of a batch: torch has just stacked its samples into it."""
+    stacks = (
+        isinstance(source, DataLoader) and source.batch_sampler is not None and source.collate_fn is default_collate
+    )
+    return stacks and all(stack.__module__ == default_collate.__module__ for stack in default_collate_fn_map.values())
 
 
 def generators_in(source: object) -> list[torch.Generator]:
