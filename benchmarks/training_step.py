@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from cutmix.algorithms import CutMix
 from cutmix.models import resnet8
@@ -20,8 +21,10 @@ STEPS, BATCH, CLASSES = 20, 32, 10
 
 def training(algorithm: CutMix | None) -> Arm:
     """Return a call that trains for some steps."""
-    batches = [(torch.randn(BATCH, 3, 32, 32), torch.randint(CLASSES, (BATCH,))) for _ in range(STEPS)]
-    trainer = Trainer(resnet8(CLASSES), batches, algorithms=algorithm, device="cpu", progress_bar=False)
+    samples = STEPS * BATCH
+    dataset = TensorDataset(torch.randn(samples, 3, 32, 32), torch.randint(CLASSES, (samples,)))
+    loader = DataLoader(dataset, BATCH, shuffle=True)
+    trainer = Trainer(resnet8(CLASSES), loader, algorithms=algorithm, device="cpu", progress_bar=False)
     return partial(trainer.fit, duration=f"{STEPS}ba")
 
 
