@@ -4,11 +4,19 @@ In numpy, which asks less than torch for so few numbers: one row a box, one colu
 """
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import numpy as np
 import torch
 
 from cutmix.shapes import Boxes, Chances, Drawn, Edges, Masks, Sides, Volumes
+
+
+def are_whole(values: object) -> bool:
+    """Tell whether ``values`` is a sequence of whole numbers."""
+    return isinstance(values, Sequence) and all(
+        type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool)) for value in values
+    )
 
 
 def sides_for_shares(shares: Drawn, size: Sequence[int]) -> Sides:

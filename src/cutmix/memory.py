@@ -12,20 +12,25 @@ def check_out(images: Images, out: Images) -> None:
     """Check that results like the images can be written to ``out``, in their place or beside them.
 
     Raises:
+        TypeError: when it is no tensor that lies in strides.
         ValueError: when it is of another kind than the images, not every pixel has memory that may be written to, or
             it is shared with theirs in another way.
     """
+    if not isinstance(out, Tensor) or out.layout is not torch.strided:
+        kind = out.layout if isinstance(out, Tensor) else type(out).__name__
+        raise TypeError(f"out must be a dense torch.Tensor, got {kind}: make it with torch.empty_like(images)")
     if (out.shape, out.dtype, out.device) != (images.shape, images.dtype, images.device):
         raise ValueError(
             f"out must be like the images, {tuple(images.shape)} {images.dtype} on {images.device}, got "
             f"{tuple(out.shape)} {out.dtype} on {out.device}: make it with torch.empty_like(images)"
         )
-    if out.is_leaf and out.requires_grad and torch.is_grad_enabled():
+    if out.requires_grad and torch.is_grad_enabled() and _owner(out).is_leaf:
         raise ValueError("out must not be a leaf that requires grad, got one: autograd would lose it; leave out= away")
-    if any(stride == 0 and side > 1 for side, stride in zip(out.shape, out.stride(), strict=True)):
+    if not torch.compiler.is_compiling() and _meets_itself(out):
         raise ValueError(
-            f"out must have memory for every pixel, got strides {out.stride()} for shape {tuple(out.shape)}: "
-            "an expanded tensor cannot be written to, make it with torch.empty_like(images)"
+            f"out must have memory for every pixel, got strides {out.stride()} for shape {tuple(out.shape)}: pixels "
+            "that share theirs, as those of an expanded tensor, cannot all be written, make it with "
+            "torch.empty_like(images)"
         )
     if not is_same(out, images):
         check_apart(out, [images])
@@ -58,6 +63,22 @@ def overlap(one: Tensor, other: Tensor) -> bool:
         return False  # a graph orders reads before writes by itself
     (one_start, one_stop), (other_start, other_stop) = _span(one), _span(other)
     return one_start < other_stop and other_start < one_stop
+
+
+def _owner(tensor: Tensor) -> Tensor:
+    """Return the tensor that this one is a view of, or itself."""
+    return tensor if tensor._base is None else tensor._base  # noqa: SLF001 - torch has no public name for it
+
+
+def _meets_itself(tensor: Tensor) -> bool:
+    """Tell whether two pixels may share memory: a step along some axis does not lead past what lies inside of it."""
+    reach = 0
+    for stride, side in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if side > 1:
+            if stride <= reach:
+                return True
+            reach += (side - 1) * stride
+    return False
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:

@@ -2,11 +2,13 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from cutmix import boxes as geometry
 from cutmix.shapes import Boxes, Kept, Masks, Opacity, Partners
@@ -34,7 +36,8 @@ class Plan:
     Drawn plans live on the host, where all is read without waiting; ``to`` moves one to where a graph replays it.
 
     Raises:
-        ValueError: when a box leaves the image, or an opacity [0, 1].
+        TypeError: when one of them is not of its type.
+        ValueError: when a shape does not fit, a box leaves the image, an opacity [0, 1], or a partner is negative.
     """
 
     partners: Partners
@@ -43,8 +46,13 @@ class Plan:
     size: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        if torch.compiler.is_compiling():
+            return
+        self._check_kinds()
         if not self.is_readable:
             return
+        if self.partners.numpy().min() < 0:
+            raise ValueError(f"partners must be 0 or more, got {self.partners.tolist()}: they are positions in a batch")
         edges = self.boxes.numpy()
         starts, stops = edges[:, 0], edges[:, 1]
         if edges.min() < 0 or (starts > stops).any() or (stops > self.size).any():
@@ -54,6 +62,32 @@ class Plan:
             )
         if self.opacity is not OPAQUE and not ((self.opacity >= 0.0) & (self.opacity <= 1.0)).all():
             raise ValueError(f"opacity must lie in [0, 1], got {self.opacity.tolist()}: 1 shows the partner alone")
+
+    def _check_kinds(self) -> None:
+        for name, dtype in _TENSORS.items():
+            value = getattr(self, name)
+            if not isinstance(value, Tensor) or value.dtype is not dtype:
+                kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                raise TypeError(f"{name} must be a torch.Tensor of {dtype}, got {kind}: convert with .to({dtype})")
+        if not geometry.are_whole(self.size) or not self.size or min(self.size) < 1:
+            raise ValueError(f"size must be whole numbers of 1 or more, the image's sides, got {self.size!r}")
+        samples, axes = self.partners.numel(), len(self.size)
+        fits = (
+            tuple(self.partners.shape) == (samples,)
+            and samples > 0
+            and tuple(self.boxes.shape) in {(1, 2, axes), (samples, 2, axes)}
+            and tuple(self.opacity.shape) in {(1,), (samples,)}
+        )
+        if not fits:
+            shapes = " and ".join(str(tuple(getattr(self, name).shape)) for name in _TENSORS)
+            raise ValueError(
+                f"partners, boxes and opacity must be (batch,), (1 or batch, 2, {axes}) and (1 or batch,) for size "
+                f"{self.size}, got {shapes}: give one for the whole batch, or one a sample"
+            )
+        if len({getattr(self, name).device for name in _TENSORS}) > 1:
+            raise ValueError(
+                "partners, boxes and opacity must lie on one device, got several: plan.to(device) moves all of them"
+            )
 
     @property
     def batch(self) -> int:
@@ -105,13 +139,14 @@ class Plan:
         labels stay weighted by the plan that was drawn.
 
         Raises:
-            ValueError: when ``size`` has another number of axes, or a side below 1.
+            ValueError: when ``size`` has another number of axes, or a side that is no whole number of 1 or more.
         """
-        size = tuple(int(side) for side in size)
-        if len(size) != len(self.size) or min(size) < 1:
+        if not geometry.are_whole(size) or len(size) != len(self.size) or min(size) < 1:
             raise ValueError(
-                f"size must be {len(self.size)} whole numbers of 1 or more, as many as the plan has axes, got {size}"
+                f"size must be {len(self.size)} whole numbers of 1 or more, as many as the plan has axes, got {size!r}: "
+                "for a feature map pass features.shape[2:]"
             )
+        size = tuple(int(side) for side in size)
         old, new = (torch.tensor(sides, device=self.boxes.device) for sides in (self.size, size))
         return replace(self, boxes=(2 * self.boxes * new + old) // (2 * old), size=size)
 
@@ -131,15 +166,13 @@ class Plan:
         Raises:
             ValueError: when the text is no plan, or one whose numbers break the rules of a plan.
         """
-        found = json.loads(text)
-        if not isinstance(found, dict) or set(found) != set(_NAMES):
-            raise ValueError(f"text must hold {', '.join(_NAMES)}, as plan.to_json() writes them, got {text[:80]}")
-        return Plan(
-            torch.tensor(found["partners"], dtype=torch.int64),
-            torch.tensor(found["boxes"], dtype=torch.int64),
-            torch.tensor(found["opacity"], dtype=torch.float64),
-            tuple(found["size"]),
-        )
+        try:
+            # Whole numbers become int64, and others are seen to be none: nothing is rounded in silence.
+            return Plan(**{name: _READ[name](value) for name, value in json.loads(text).items()})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"text must hold {', '.join(_READ)}, as plan.to_json() writes them, got {text!r:.200}: {error}"
+            ) from error
 
     def __repr__(self) -> str:
         shape = f"{self.batch} of {'x'.join(map(str, self.size))}"
@@ -161,8 +194,13 @@ class Plan:
     __hash__ = None
 
 
-_NAMES = tuple(field.name for field in fields(Plan))
-_TENSORS = _NAMES[:-1]
+_TENSORS = {"partners": torch.int64, "boxes": torch.int64, "opacity": torch.float64}
+_READ: dict[str, Callable[..., Any]] = {
+    "partners": torch.tensor,
+    "boxes": torch.tensor,
+    "opacity": partial(torch.tensor, dtype=torch.float64),
+    "size": tuple,
+}
 
 
 def _few(partners: Partners) -> str:

@@ -1,8 +1,7 @@
 """What a setting may be: a number in a range, a share of a side, a choice."""
 
 import math
-from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 
 from cutmix.draws import SMALLEST_ALPHA
 
@@ -88,8 +87,3 @@ def check_flag(name: str, value: object) -> None:
     """
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r}")
-
-
-def are_whole(values: object) -> bool:
-    """Tell whether ``values`` is a sequence of whole numbers."""
-    return isinstance(values, Sequence) and all(isinstance(value, Integral) for value in values)

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 from cutmix.backends import eager, reference, ring
 from cutmix.backends.walking import is_permutation
-from cutmix.memory import is_same
+from cutmix.memory import check_out, is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Channels, Images, Source
 
@@ -43,9 +43,11 @@ def mix_images(
             chooses by what is asked.
 
     Raises:
-        ValueError: when ``backend`` is none of these, or cannot do what is asked.
+        ValueError: when ``backend`` is none of these, or cannot do what is asked, or the plan, the source or ``out`` do
+            not fit the images.
         ModuleNotFoundError: when the package that a backend needs is not installed.
     """
+    _check_fit(images, plan, source, out)
     match _choose(images, plan, source, out) if backend == "auto" else backend:
         case "eager":
             return eager.mix_images(images, plan, source=source, out=out)
@@ -58,11 +60,11 @@ def mix_images(
             _check_host(images, plan, source, out, "compiled")
             from cutmix.backends import compiled
 
-            return compiled.mix_images(images, plan, source=source, out=out)
+            return _written(compiled.mix_images(images, plan, source=source, out=out))
         case "triton":
             from cutmix.backends import triton
 
-            return triton.mix_images(images, plan, source=source, out=out)
+            return _written(triton.mix_images(images, plan, source=source, out=out))
         case _:
             raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
 
@@ -93,11 +95,11 @@ def mix_normalize(
             _check_host(images, plan, None, out, "compiled")
             from cutmix.backends import compiled
 
-            return compiled.mix_normalize(images, plan, eager.table(mean, std, out.dtype), out)
+            return _written(compiled.mix_normalize(images, plan, eager.table(mean, std, out.dtype), out))
         case "triton":
             from cutmix.backends import triton
 
-            return triton.mix_normalize(images, plan, mean, std, out)
+            return _written(triton.mix_normalize(images, plan, mean, std, out))
         case _:
             raise ValueError(f"backend must be one of 'auto', 'eager', 'compiled' and 'triton' here, got {backend!r}")
 
@@ -129,6 +131,35 @@ def _choose_normalizing(images: Images, plan: Plan, out: Images) -> Backend:
     return (
         "compiled" if plan.is_opaque and plan.is_readable and _is_host_memory(images, out) and _has_numba() else "eager"
     )
+
+
+def _check_fit(images: Images, plan: Plan, source: Source | None, out: Images | None) -> None:
+    """Check what loops that go by address trust: that the plan, the source and ``out`` are as large as the images."""
+    if tuple(images.shape[-len(plan.size) :]) != plan.size or images.shape[: -len(plan.size)][:1] != (plan.batch,):
+        raise ValueError(
+            f"images must be what the plan was drawn for, ({plan.batch}, ..., {', '.join(map(str, plan.size))}), got "
+            f"shape {tuple(images.shape)}: draw another plan, or move its axes last"
+        )
+    if out is not None:
+        check_out(images, out)
+    others = images if source is None else source
+    if others.shape[1:] != images.shape[1:] or others.dtype != images.dtype or others.device != images.device:
+        raise ValueError(
+            f"source must have samples like the images, {tuple(images.shape[1:])} {images.dtype} on {images.device}, "
+            f"got {tuple(others.shape[1:])} {others.dtype} on {others.device}: prepare both batches alike"
+        )
+    if plan.is_readable and plan.partners.numpy().max() >= len(others):
+        raise ValueError(
+            f"partners must lie in [0, {len(others)}), the samples that there are, got {plan.partners.tolist()}: "
+            "pass the batch that they were drawn for, or source="
+        )
+
+
+def _written(images: Images) -> Images:
+    """Tell autograd of what was written by address, so that a gradient that needs what was there fails."""
+    if not images.is_inference():
+        torch.autograd.graph.increment_version(images)
+    return images
 
 
 def _is_host_memory(*batches: Images | None) -> bool:
