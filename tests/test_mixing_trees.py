@@ -210,7 +210,9 @@ def test_a_leaf_that_does_not_fit_is_named(images, targets, settings, error, wor
 
 @pytest.mark.parametrize("partners", [[1, 2, 3], [-1, 0, 1]])
 def test_partners_outside_the_batch_are_refused(partners):
-    with pytest.raises(ValueError, match=r"partners must lie in \[0, 3\), the samples that there are, got \["):
+    with pytest.raises(
+        ValueError, match=r"partners must (lie in \[0, 3\), the samples that there are|be 0 or more), got \["
+    ):
         mix(IMAGES, IDS, half(partners=partners))
 
 

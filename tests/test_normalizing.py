@@ -92,7 +92,7 @@ def test_the_result_lies_in_memory_as_asked():
         ({"images": bytes_of(4, 3, 8, 11)}, ValueError, r"what the plan was drawn for"),
         ({"targets": LABELS[:3]}, ValueError, r"targets must have one entry an image"),
         ({"mean": (0.5, 0.5)}, ValueError, r"mean must be 3 numbers, one a channel, got \(0\.5, 0\.5\)"),
-        ({"std": (0.5, 0.0, 0.5)}, ValueError, r"std must be 3 numbers, one a channel, above 0, got \(0\.5, 0\.0"),
+        ({"std": (0.5, 0.0, 0.5)}, ValueError, r"std must lie in \(0, 1\], got \[0\.5, 0\.0"),
         ({"dtype": torch.int64}, TypeError, r"dtype must be floating point, got torch\.int64"),
         ({"out": torch.zeros(4, 3, 8, 12, dtype=torch.float64)}, ValueError, r"out must be like the images"),
         ({"out": torch.zeros(4, 3, 1, 12).expand(4, 3, 8, 12)}, ValueError, r"out must have memory for every pixel"),

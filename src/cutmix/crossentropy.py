@@ -51,16 +51,18 @@ def mixed_cross_entropy(logits: Logits, own: Labels, partner: Labels, kept: Kept
     the weights that count, label by label, as torch takes it for plain labels.
 
     Raises:
-        ValueError: when the labels are neither class ids nor rows of as many entries as the logits have, or, told where
-            that costs no waiting, on the host and outside of graphs, when an id is no class.
+        ValueError: when the labels are neither class ids nor rows of as many entries as the logits have, their parts do
+            not fit each other, or, told where that costs no waiting, on the host and outside of graphs, when an id is
+            no class or ``kept`` no share.
     """
+    check_parts(own, partner, kept)
     if own.is_floating_point():
         return _of_rows(logits, own, partner, kept, options)
     if _keeps_all(kept):
         return _checked(
             lambda: F.cross_entropy(_wide(logits), own.long(), **_settings(options, logits)), logits, options, own=own
         )
-    return mixed_nll(logits.log_softmax(1, dtype=_wide_dtype(logits)), own, partner, kept, options)
+    return _nll(logits.log_softmax(1, dtype=_wide_dtype(logits)), own, partner, kept, options)
 
 
 def mixed_nll(log_likelihoods: Logits, own: Labels, partner: Labels, kept: Kept, options: Options) -> Losses:
@@ -69,6 +71,11 @@ def mixed_nll(log_likelihoods: Logits, own: Labels, partner: Labels, kept: Kept,
     Raises:
         ValueError: when the labels are no class ids; see ``mixed_cross_entropy``.
     """
+    check_parts(own, partner, kept)
+    return _nll(log_likelihoods, own, partner, kept, options)
+
+
+def _nll(log_likelihoods: Logits, own: Labels, partner: Labels, kept: Kept, options: Options) -> Losses:
     share = _shared(kept) if options.is_plain_mean and own.ndim == 1 else None
     if share is not None and 0.0 < share < 1.0:
         of_labels = partial(_mean_of_shared, share=share)
@@ -87,12 +94,44 @@ def _checked(loss: Callable[[], Losses], logits: Logits, options: Options, **lab
     """Return a loss, or say which of the labels are no class ids where torch has found that some are not."""
     for name, ids in labels.items():
         _check_whole(ids, logits.shape[1], name)
+        _check_fit(logits, ids, name, options.weight)
     try:
         return loss()
     except (IndexError, RuntimeError):
         for name, ids in labels.items():
             check_ids(ids, logits.shape[1], name, options.ignore_index)
         raise
+
+
+def check_parts(own: Labels, partner: Labels, kept: Kept) -> None:
+    """Check that the parts of a mixed target belong together, for one can be put together by hand.
+
+    Raises:
+        ValueError: when they do not.
+    """
+    if own.shape != partner.shape or own.dtype != partner.dtype:
+        raise ValueError(
+            f"partner must be labels like the own ones, {own.dtype} of shape {tuple(own.shape)}, got {partner.dtype} "
+            f"of shape {tuple(partner.shape)}: take it from the same labels, own[plan.partners]"
+        )
+    if not isinstance(kept, Tensor) or kept.shape != own.shape[:1] or not kept.is_floating_point():
+        raise ValueError(f"kept must be float numbers ({len(own)},), one a sample, got {kept}: take plan.kept")
+    if is_readable(kept) and not bool(((kept >= 0.0) & (kept <= 1.0)).all()):
+        raise ValueError(f"kept must lie in [0, 1], got {kept}: it is the own label's share, take plan.kept")
+
+
+def _check_fit(logits: Logits, ids: Labels, name: str, weight: Tensor | None) -> None:
+    """Check that there is one class id for each place of the logits, and one weight for each class."""
+    if ids.shape != (*logits.shape[:1], *logits.shape[2:]):
+        raise ValueError(
+            f"{name} labels must be one class id for each of the outputs {tuple(logits.shape)}, classes on the second "
+            f"axis, got shape {tuple(ids.shape)}: outputs and target must be of the same batch"
+        )
+    if weight is not None and weight.shape != logits.shape[1:2]:
+        raise ValueError(
+            f"weight must be ({logits.shape[1]},), one a class, got shape {tuple(weight.shape)}: "
+            "leave it out to weigh all alike"
+        )
 
 
 def check_ids(ids: Labels, classes: int, name: str, ignore_index: int | None = None) -> None:
@@ -117,7 +156,7 @@ def check_ids(ids: Labels, classes: int, name: str, ignore_index: int | None = N
 
 
 def _check_whole(ids: Labels, classes: int, name: str) -> None:
-    if ids.is_floating_point():
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype is torch.bool:
         raise ValueError(
             f"{name} labels must be class ids, or float rows with one entry for each of {classes} classes, got "
             f"{ids.dtype} of shape {tuple(ids.shape)}: convert ids with .long() before they are mixed"

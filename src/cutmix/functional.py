@@ -14,10 +14,12 @@ from cutmix.algorithms.mixer import Mixer
 from cutmix.algorithms.mixup import MixUp
 from cutmix.algorithms.pairing import labels_in
 from cutmix.draws import Pairing
-from cutmix.mixing import check_targets, partners_of, paste, samples_in
+from cutmix.mixing import check_images, check_source_and_out, check_targets, partners_of, paste, samples_in
 from cutmix.plans import Plan
-from cutmix.shapes import Images, Labels, Logits, Rows
+from cutmix.shapes import Images, Labels, Logits, Partners, Rows
 from cutmix.targets import MixedTarget
+
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class CutMixed(NamedTuple):
@@ -115,6 +117,7 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         pairing=pairing,
         spatial_dims=_tuple(spatial_dims),
     )
+    _check_data(input, target, source, out)
     plan = _draw(recipe, input, target, indices, source, generator)
     partners, labels = (input, target) if source is None else source
     mixed = paste(input, plan, source=partners, out=out, spatial_dims=recipe.axes(input.shape))
@@ -166,6 +169,7 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
         ValueError: when an argument is out of its range or does not fit the others.
     """
     recipe = MixUp(alpha, per_sample=per_sample, p=p, mixing=mixing, pairing=pairing, spatial_dims=_tuple(spatial_dims))
+    _check_data(input, target, source, out)
     plan = _draw(recipe, input, target, indices, source, generator)
     partners, labels = (input, target) if source is None else source
     mixed = paste(input, plan, source=partners, out=out, spatial_dims=recipe.axes(input.shape))
@@ -228,6 +232,14 @@ def smooth_labels(logits: Logits, target: Labels | MixedTarget, smoothing: float
     return LabelSmoothing(smoothing)(logits, target)
 
 
+def _check_data(images: Images, targets: Labels, source: tuple[Images, Labels] | None, out: Images | None) -> None:
+    """Check all but the settings, before anything is drawn."""
+    check_images(images)
+    check_targets(targets, images)
+    samples_in(source)
+    check_source_and_out(images, targets, source, out)
+
+
 def _draw(
     recipe: Mixer,
     images: Images,
@@ -236,11 +248,11 @@ def _draw(
     source: tuple[Images, Labels] | None,
     generator: torch.Generator | None,
 ) -> Plan:
-    check_targets(targets, images)
-    others = samples_in(source)
+    batch, others = len(images), None if source is None else len(source[0])
+    partners = None if indices is None else _checked(indices, batch, others or batch)
     labels = labels_in(targets) if recipe.needs_labels else None
     plan = recipe.draw(images.shape, generator=generator, labels=labels, source=others)
-    return plan if indices is None else replace(plan, partners=_checked(indices, plan.batch, others or plan.batch))
+    return plan if partners is None else replace(plan, partners=partners)
 
 
 def _on(images: Images, values: Tensor) -> Tensor:
@@ -251,11 +263,10 @@ def _rows_of_boxes(plan: Plan) -> Tensor:
     return plan.boxes.expand(plan.batch, -1, -1).flatten(1)
 
 
-def _checked(indices: Tensor, batch: int, others: int) -> Tensor:
-    if not isinstance(indices, Tensor):
-        raise TypeError(f"indices must be a torch.Tensor, got {type(indices).__name__}: convert with torch.as_tensor")
-    fits = tuple(indices.shape) == (batch,) and not (indices.is_floating_point() or indices.dtype is torch.bool)
-    indices = indices.cpu()
+def _checked(indices: Tensor, batch: int, others: int) -> Partners:
+    check_images(indices, "indices")
+    fits = tuple(indices.shape) == (batch,) and indices.dtype in WHOLE and not indices.is_meta
+    indices = indices.cpu() if fits else indices
     if not fits or not bool(((indices >= 0) & (indices < others)).all()):
         raise ValueError(
             f"indices must be {batch} whole numbers in [0, {others}), one partner a sample, got {indices}: "

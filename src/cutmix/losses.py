@@ -28,7 +28,20 @@ def mixed(loss_fn: LossFn, *, interpolate: bool = False, reduction: Reduction | 
         interpolate: weigh two calls of the loss by ``kept``, instead of calling it once on blended rows. The two are
             equal for losses that are linear in their target; a loss that takes class indices only needs it.
         reduction: with ``interpolate``, of the weighted losses: see ``MixedTarget.interpolate``.
+
+    Raises:
+        TypeError: when the loss is no function, or ``interpolate`` not True or False.
+        ValueError: when there is a ``reduction`` without ``interpolate``, where nothing would look at it.
     """
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn must be a function (outputs, target), got {loss_fn!r}: pass F.cross_entropy")
+    if not isinstance(interpolate, bool):
+        raise TypeError(f"interpolate must be True or False, got {interpolate!r}: it is a choice between two")
+    if reduction is not None and not interpolate:
+        raise ValueError(
+            f"reduction must come with interpolate=True, got {reduction!r} alone: bind it to the loss, "
+            "functools.partial(loss_fn, reduction=...)"
+        )
     if isinstance(loss_fn, Mixed):
         loss_fn = loss_fn.loss_fn
     return Mixed(loss_fn, interpolate, reduction)

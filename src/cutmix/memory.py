@@ -17,7 +17,7 @@ def check_out(images: Images, out: Images) -> None:
             it is shared with theirs in another way.
     """
     if not isinstance(out, Tensor) or out.layout is not torch.strided:
-        kind = out.layout if isinstance(out, Tensor) else type(out).__name__
+        kind = getattr(out, "layout", type(out).__name__)
         raise TypeError(f"out must be a dense torch.Tensor, got {kind}: make it with torch.empty_like(images)")
     if (out.shape, out.dtype, out.device) != (images.shape, images.dtype, images.device):
         raise ValueError(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cutmix.backends import mix_images
+from cutmix.boxes import are_whole
 from cutmix.memory import check_apart, check_out, is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Labels, Masks, Partners
@@ -59,6 +60,8 @@ def mix(  # noqa: PLR0913 - a batch, its plan, and what few need
         TypeError: when a leaf is no tensor, or of a dtype that cannot be mixed.
         ValueError: when a shape, a structure, the plan's partners, ``out`` or ``spatial_dims`` do not fit.
     """
+    if not isinstance(plan, Plan | Stencil):
+        raise TypeError(f"plan must be a Plan, got {plan!r}: draw one, plan = recipe.draw(images.shape)")
     check_targets(targets, images)
     inputs, labels = named(images, "images"), named(targets, "targets")
     input_source, label_source = (inputs, labels) if source is None else _checked_sources(inputs, labels, source)
@@ -67,7 +70,7 @@ def mix(  # noqa: PLR0913 - a batch, its plan, and what few need
     _check_partners(plan, {**input_source, **label_source})
     outs = dict.fromkeys(inputs)
     if out is not None:
-        held = [leaf for path, leaf in labels.items() if rules[path] == "label"]
+        held = [leaf for side in (labels, label_source) for path, leaf in side.items() if rules[path] == "label"]
         outs = _checked_out(inputs, out, input_source, held)
     # The targets first: masks may lie in the memory that the images are written to.
     mixed_targets = _mixed_targets(labels, plan, label_source, rules)
@@ -117,14 +120,32 @@ def paste(
     out: Images | None = None,
     spatial_dims: Sequence[int] | None = None,
 ) -> Images:
-    """Apply ``plan`` to one batch of images, masks or maps, with the checks of ``mix``."""
-    inputs = {"images": images}
-    partners = inputs if source is None else _checked_source(inputs, source, "images")
-    axes = _axes_for(inputs, plan, spatial_dims)
-    _check_partners(plan, partners)
+    """Apply ``plan`` to one batch of images that ``check_source_and_out`` has seen."""
+    axes = _axes_for({"images": images}, plan, spatial_dims)["images"]
+    return _pasted(images, plan, images if source is None else source, out, axes)
+
+
+def check_source_and_out(images: Images, targets: Tree, source: tuple[Images, Tree] | None, out: Images | None) -> None:
+    """Check where partners come from and results go to, before anything is drawn.
+
+    Raises:
+        TypeError: when the source is no pair, or ``out`` no tensor.
+        ValueError: when they do not fit the images and targets, or ``out`` shares memory with the targets.
+    """
+    inputs, labels = named(images, "images"), named(targets, "targets")
+    sources = (inputs, labels) if source is None else _checked_sources(inputs, labels, source)
     if out is not None:
-        _checked_out(inputs, out, partners, [])
-    return _pasted(images, plan, partners["images"], out, axes["images"])
+        _checked_out(inputs, out, sources[0], [*labels.values(), *sources[1].values()])
+
+
+def check_shape(shape: Sequence[int]) -> None:
+    """Check that a batch of this shape holds something.
+
+    Raises:
+        ValueError: when it is no shape, or one of its axes has no length.
+    """
+    if not torch.compiler.is_compiling() and not (are_whole(shape) and len(shape) > 0 and min(shape) > 0):
+        raise ValueError(f"shape must be whole numbers of 1 or more, the batch's first, got {shape}: pass images.shape")
 
 
 def picture_axes(shape: Sequence[int], spatial_dims: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -133,6 +154,7 @@ def picture_axes(shape: Sequence[int], spatial_dims: Sequence[int] | None = None
     Raises:
         ValueError: when ``spatial_dims`` is needed and not given, or does not fit the shape.
     """
+    check_shape(shape)
     if spatial_dims is not None:
         return checked_axes(shape, spatial_dims)
     *_, channels_if_last = shape = tuple(shape)
@@ -151,8 +173,11 @@ def checked_axes(shape: Sequence[int], spatial_dims: Sequence[int]) -> tuple[int
     """Return ``spatial_dims`` counted from the front.
 
     Raises:
+        TypeError: when they are no whole numbers.
         ValueError: when they name no axis, one twice, one that is not there, or the batch.
     """
+    if not are_whole(spatial_dims):
+        raise TypeError(f"spatial_dims must be a tuple of axes, got {spatial_dims!r}: for example (2, 3)")
     rank = len(shape)
     axes = tuple(dim + rank if dim < 0 else dim for dim in spatial_dims)
     if not axes or len(set(axes)) < len(axes) or min(axes) < 1 or max(axes) >= rank:
@@ -235,6 +260,8 @@ def check_images(images: object, name: str = "images") -> None:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(images).__name__}: convert with torch.as_tensor")
     if images.layout is not torch.strided:
         raise TypeError(f"{name} must be dense, got {images.layout}: convert with .to_dense()")
+    if images.is_quantized:
+        raise TypeError(f"{name} must be plain numbers, got {images.dtype}: convert with .dequantize()")
 
 
 def _mixed_targets(labels: Leaves, plan: Plan | Stencil, source: Leaves, rules: Mapping[str, Kind]) -> list[Any]:
@@ -285,12 +312,10 @@ def _check_fit(images: Images, plan: Plan | Stencil, axes: Axes, path: str) -> N
             f"{path} must be what the plan was drawn for, a batch of {plan.batch} with size {plan.size}, got shape "
             f"{tuple(images.shape)} with size {size} along axes {axes}: draw another plan, or pass spatial_dims"
         )
-    if isinstance(plan, Stencil) or images.is_floating_point() or plan.is_opaque or not plan.is_readable:
-        return
-    if not bool(((plan.opacity == 1.0) | (plan.kept == 1.0)).all()):
+    if not (isinstance(plan, Stencil) or images.is_floating_point()) and plan.blends:
         raise TypeError(
-            f"{path} must be floating point to be blended, got {images.dtype}: integers have no fractions, "
-            "convert with .float()"
+            f"{path} must be floating point to be blended, got {images.dtype}: convert with .float(), complex numbers "
+            "with torch.view_as_real"
         )
 
 

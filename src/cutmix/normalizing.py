@@ -10,7 +10,9 @@ from cutmix.backends import mix_normalize as normalize_images
 from cutmix.memory import check_out, overlap
 from cutmix.mixing import check_images, mix
 from cutmix.plans import Plan
+from cutmix.reductions import is_readable
 from cutmix.shapes import Channels, Images, Labels
+from cutmix.trees import leaves
 
 
 def mix_normalize(  # noqa: PLR0913 - what is mixed, and what it becomes
@@ -48,12 +50,15 @@ def mix_normalize(  # noqa: PLR0913 - what is mixed, and what it becomes
     """
     _check_bytes(images, dtype)
     offsets, scales = _channels("mean", mean, images), _channels("std", std, images)
+    _check_shares(offsets, scales)
     _, mixed_targets = mix(images[:, :0].float(), targets, plan)  # all is checked there, and no channel moved
     like = torch.empty_like(images, dtype=dtype, memory_format=memory_format)
     if out is not None:
         check_out(like, out)
-        if overlap(out, images):
-            raise ValueError("out must share no memory with the images, got some: leave it out, or make it anew")
+        if any(overlap(out, held) for held in (images, *leaves(targets))):
+            raise ValueError(
+                "out must share no memory with the images and the targets, got some: leave it out, or make it anew"
+            )
     return normalize_images(images, plan, offsets, scales, out=like if out is None else out), mixed_targets
 
 
@@ -64,17 +69,28 @@ def _check_bytes(images: Images, dtype: torch.dtype) -> None:
             f"images must be (batch, channels, height, width) of torch.uint8, got {images.dtype} of shape "
             f"{tuple(images.shape)}: mix what is no bytes by cutmix.mix, and normalize it before or after"
         )
-    if not dtype.is_floating_point:
-        raise TypeError(f"dtype must be floating point, got {dtype}: for example torch.bfloat16")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point or dtype.itemsize == 1:
+        raise TypeError(f"dtype must be floating point, got {dtype}: for example torch.bfloat16, the smallest")
 
 
 def _channels(name: str, values: Sequence[float] | Tensor, images: Images) -> Channels:
     """Return one number a channel as float32, where the images are."""
-    numbers = torch.as_tensor(values, dtype=torch.float32)
-    positive = name != "std" or numbers.is_cuda or bool((numbers > 0.0).all())
-    if tuple(numbers.shape) != tuple(images.shape[1:2]) or not positive:
+    try:
+        numbers = torch.as_tensor(values, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} must be numbers, one a channel, got {values!r}: pass (0.5, 0.5, 0.5)") from error
+    if numbers.shape != images.shape[1:2]:
         raise ValueError(
-            f"{name} must be {images.shape[1]} numbers, one a channel{', above 0' if name == 'std' else ''}, got "
-            f"{values}: in shares of 255, as (0.5, 0.5, 0.5)"
+            f"{name} must be {images.shape[1]} numbers, one a channel, got {values}: in shares of 255, (0.5, 0.5, 0.5)"
         )
     return numbers.to(images.device, non_blocking=True)
+
+
+def _check_shares(mean: Channels, std: Channels) -> None:
+    """Check that both are in shares of 255, where that costs no waiting."""
+    if not (is_readable(mean) and is_readable(std)):
+        return
+    if not bool(((mean >= 0.0) & (mean <= 1.0)).all()):
+        raise ValueError(f"mean must lie in [0, 1], got {mean.tolist()}: in shares of 255, divide it by 255")
+    if not bool(((std > 0.0) & (std <= 1.0)).all()):
+        raise ValueError(f"std must lie in (0, 1], got {std.tolist()}: in shares of 255, divide it by 255")

@@ -52,7 +52,7 @@ class Plan:
         if not self.is_readable:
             return
         if self.partners.numpy().min() < 0:
-            raise ValueError(f"partners must be 0 or more, got {self.partners.tolist()}: they are positions in a batch")
+            raise ValueError(f"partners must be 0 or more, got {self.partners.tolist()}: they are places in a batch")
         edges = self.boxes.numpy()
         starts, stops = edges[:, 0], edges[:, 1]
         if edges.min() < 0 or (starts > stops).any() or (stops > self.size).any():
@@ -96,13 +96,20 @@ class Plan:
 
     @property
     def is_readable(self) -> bool:
-        """Tell whether its numbers can be read without waiting: it is on the host, and not part of a graph."""
-        return not torch.compiler.is_compiling() and self.boxes.is_cpu
+        """Tell whether its numbers can be read without waiting: it is on the host, no graph or transform around."""
+        return not torch.compiler.is_compiling() and self.boxes.is_cpu and not _is_transformed()
 
     @property
     def is_opaque(self) -> bool:
         """Tell whether nothing is blended, as far as this can be read."""
         return self.opacity is OPAQUE or (self.is_readable and min(self.opacity.tolist()) == 1.0)
+
+    @property
+    def blends(self) -> bool:
+        """Tell whether any pixel is of two images, which only fractions can hold, as far as this can be read."""
+        if self.is_opaque or not self.is_readable:
+            return False
+        return not bool(((self.opacity == 1.0) | (self.kept == 1.0)).all())
 
     @property
     def kept(self) -> Kept:
@@ -143,7 +150,7 @@ class Plan:
         """
         if not geometry.are_whole(size) or len(size) != len(self.size) or min(size) < 1:
             raise ValueError(
-                f"size must be {len(self.size)} whole numbers of 1 or more, as many as the plan has axes, got {size!r}: "
+                f"size must be {len(self.size)} whole numbers of 1 or more, one an axis of the plan, got {size!r}: "
                 "for a feature map pass features.shape[2:]"
             )
         size = tuple(int(side) for side in size)
@@ -201,6 +208,11 @@ _READ: dict[str, Callable[..., Any]] = {
     "opacity": partial(torch.tensor, dtype=torch.float64),
     "size": tuple,
 }
+
+
+def _is_transformed() -> bool:
+    """Tell whether this runs inside of ``torch.func.grad`` and the like, where a tensor has no memory to be read."""
+    return torch._C._functorch.peek_interpreter_stack() is not None  # noqa: SLF001 - torch has no public name for it
 
 
 def _few(partners: Partners) -> str:

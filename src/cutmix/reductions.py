@@ -134,4 +134,6 @@ def _reduced(losses: Losses, reduction: str) -> Losses:
         case "batchmean":  # KLDivLoss's
             return losses.sum() / len(losses)
         case _:
-            raise ValueError(f"reduction must be 'none', 'mean', 'sum' or None, got {reduction!r}")
+            raise ValueError(
+                f"reduction must be 'none', 'mean', 'sum' or None, got {reduction!r}: it is of the weighted losses"
+            )

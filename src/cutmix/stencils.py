@@ -19,10 +19,10 @@ class Stencil:
     def __post_init__(self) -> None:
         if self.mask.dtype is not torch.bool:
             raise TypeError(f"mask must be bool, got {self.mask.dtype}: convert with mask > 0.5, or as it is meant")
-        if self.partners.is_floating_point() or self.partners.dtype is torch.bool or self.partners.ndim != 1:
+        if self.partners.dtype not in (torch.int32, torch.int64) or self.partners.ndim != 1:
             raise ValueError(
                 f"partners must be whole numbers, one a sample, got {self.partners.dtype} of shape "
-                f"{tuple(self.partners.shape)}: for a permutation pass torch.randperm(len(images))"
+                f"{tuple(self.partners.shape)}: convert with .long(), or pass torch.randperm(len(images))"
             )
         if self.mask.ndim < 2 or len(self.mask) not in (1, self.batch) or not self.mask.numel():  # noqa: PLR2004
             raise ValueError(

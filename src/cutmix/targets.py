@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cutmix.crossentropy import Options, check_ids, mixed_cross_entropy, mixed_nll
+from cutmix.crossentropy import Options, check_ids, check_parts, mixed_cross_entropy, mixed_nll
 from cutmix.reductions import LossFn, Reduction, interpolated, unwrapped, with_reduction
 from cutmix.shapes import Kept, Labels, Logits, Losses, Rows
 
@@ -43,8 +43,14 @@ class MixedTarget(NamedTuple):
             dtype: of the result; else float32 for indices, and the rows' own dtype.
 
         Raises:
+            TypeError: when ``num_classes`` is no whole number, or ``dtype`` holds no fractions.
             ValueError: when ``num_classes`` is missing, is not what the rows have, or an index is no class.
         """
+        check_parts(*self)
+        if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int)):
+            raise TypeError(f"num_classes must be a whole number, got {num_classes!r}: pass outputs.shape[1]")
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"dtype must be floating point, got {dtype}: labels are blended, take torch.float32")
         if self.own.is_floating_point():
             return self._blended_rows(num_classes, dtype or self.own.dtype)
         return self._blended_ids(num_classes, dtype or torch.float32)
@@ -52,7 +58,8 @@ class MixedTarget(NamedTuple):
     def _blended_rows(self, num_classes: int | None, dtype: torch.dtype) -> Rows:
         if num_classes not in (None, *self.own.shape[1:2]):
             raise ValueError(
-                f"num_classes must be the length of the rows, {tuple(self.own.shape[1:])}, got {num_classes}"
+                f"num_classes must be the length of the rows, {tuple(self.own.shape[1:])}, got {num_classes}: "
+                "leave it out, or convert ids with .long() before they are mixed"
             )
         share = self._share(torch.promote_types(dtype, torch.float32))
         return (share * self.own + (1.0 - share) * self.partner).to(dtype)
@@ -91,6 +98,7 @@ class MixedTarget(NamedTuple):
         Raises:
             ValueError: when losses a sample are needed, and the loss has none.
         """
+        check_parts(*self)
         kind = unwrapped(loss_fn)
         if kind in ANSWERED or type(kind) in (nn.CrossEntropyLoss, nn.NLLLoss):
             return (with_reduction(loss_fn, reduction) if reduction else loss_fn)(outputs, self)

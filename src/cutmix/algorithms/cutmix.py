@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from numbers import Integral
 from typing import cast, final
 
 import torch
@@ -16,6 +15,9 @@ from cutmix.draws import Pairing, draw_betas_and_chances, draw_chances
 from cutmix.mixing import picture_axes
 from cutmix.plans import OPAQUE
 from cutmix.shapes import Boxes, Chances, Opacity, Sides
+
+BOX = "whole numbers, all starts then all stops"
+EXAMPLE = "for images (top, left, bottom, right) with 0 <= top <= bottom <= height and 0 <= left <= right <= width"
 
 
 @final
@@ -76,6 +78,8 @@ class CutMix(Recipe):
                 f"at most one of length, bbox and min_max may be given, got length={self.length}, bbox={self.bbox} and "
                 f"min_max={self.min_max}: leave the others out"
             )
+        if self.bbox is not None and not _is_box(self.bbox):
+            raise ValueError(f"bbox must be {BOX}, got {self.bbox!r}: {EXAMPLE}")
         if self.length is not None:
             check_length(self.length, "to mix nothing")
         if self.min_max is not None:
@@ -87,8 +91,11 @@ class CutMix(Recipe):
                 )
 
     def axes(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return which axes are cut: ``spatial_dims``, else the last two of four."""
-        return picture_axes(shape, self.spatial_dims)
+        """Return which axes are cut: ``spatial_dims``, else the last two of four; ``bbox`` must lie inside of them."""
+        axes = picture_axes(shape, self.spatial_dims)
+        if self.bbox is not None:
+            _check_inside(self.bbox, tuple(shape[axis] for axis in axes))
+        return axes
 
     def draw_regions(
         self, size: tuple[int, ...], count: int, generator: torch.Generator | None
@@ -96,7 +103,8 @@ class CutMix(Recipe):
         """Draw ``count`` boxes by the rule of these settings; partners are opaque in them."""
         opacity = OPAQUE if count == 1 else OPAQUE.expand(count)
         if self.bbox is not None:
-            return _fixed(self.bbox, size, count), opacity
+            edges = [int(edge) for edge in self.bbox]
+            return boxes.fixed(edges[: len(size)], edges[len(size) :], count), opacity
         if self.min_max is not None:
             chances = draw_chances(count, 2 * len(size), generator)
             sides = boxes.sides_between(*self.min_max, size, chances[:, : len(size)])
@@ -116,16 +124,16 @@ class CutMix(Recipe):
         return sides if self.uniform_sampling else boxes.even(sides), chances
 
 
-def _fixed(bbox: tuple[int, ...], size: tuple[int, ...], count: int) -> Boxes:
-    starts, stops = bbox[: len(size)], bbox[len(size) :]
-    inside = (
-        len(bbox) == 2 * len(size)
-        and all(isinstance(edge, Integral) for edge in bbox)
-        and all(0 <= start <= stop <= side for start, stop, side in zip(starts, stops, size, strict=True))
-    )
-    if not inside:
-        raise ValueError(
-            f"bbox must be whole numbers, all starts then all stops, inside the image of size {size}, got {bbox}: "
-            "for images (top, left, bottom, right) with 0 <= top <= bottom <= height and 0 <= left <= right <= width"
-        )
-    return boxes.fixed([int(start) for start in starts], [int(stop) for stop in stops], 1).repeat(count, 1, 1)
+def _is_box(bbox: object) -> bool:
+    """Tell whether these are whole numbers, as many starts as stops, which come after them."""
+    if not boxes.are_whole(bbox):
+        return False
+    edges = cast("Sequence[int]", bbox)
+    axes = len(edges) // 2
+    starts, stops = edges[:axes], edges[axes:]
+    return 0 < axes == len(stops) and all(0 <= start <= stop for start, stop in zip(starts, stops, strict=True))
+
+
+def _check_inside(bbox: Sequence[int], size: tuple[int, ...]) -> None:
+    if len(bbox) != 2 * len(size) or any(stop > side for stop, side in zip(bbox[len(size) :], size, strict=True)):
+        raise ValueError(f"bbox must be {BOX}, inside the image of size {size}, got {bbox}: {EXAMPLE}")

@@ -1,21 +1,21 @@
 """CutOut: fill boxes of each image with one value; the labels stay."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, cast, final
 
 import torch
 
 from cutmix import boxes
 from cutmix.algorithms.schedule import Schedule, Until, check_schedule, check_until, is_scheduled, settled
-from cutmix.algorithms.settings import check_length, check_p
+from cutmix.algorithms.settings import check_flag, check_length, check_number, check_p, check_spatial_dims
 from cutmix.core.algorithm import Algorithm
 from cutmix.core.batch import Key
 from cutmix.core.event import Event
 from cutmix.core.time import Moment, Time
 from cutmix.draws import check_generator, draw_chances, draw_coins
-from cutmix.erasing import erase
+from cutmix.erasing import check_erasing, erase
 from cutmix.keys import generator_for
 from cutmix.mixing import check_images, picture_axes
 from cutmix.shapes import Holes, Images
@@ -61,8 +61,11 @@ class CutOut(Algorithm):
     until: Until | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.num_holes, Integral) or self.num_holes < 1:
-            raise ValueError(f"num_holes must be a whole number, 1 or more, got {self.num_holes!r}")
+        if not boxes.are_whole((self.num_holes,)) or self.num_holes < 1:
+            raise ValueError(f"num_holes must be a whole number, 1 or more, got {self.num_holes!r}: for none pass p=0")
+        check_number("fill", self.fill, -math.inf, math.inf, "holes are filled with it")
+        check_flag("uniform_sampling", self.uniform_sampling)
+        check_spatial_dims(self.spatial_dims)
         check_length(self.length, "for no holes")
         check_schedule("p", self.p, check_p)
         check_until(self.until)
@@ -113,6 +116,7 @@ class CutOut(Algorithm):
             ValueError: when a shape or ``out`` does not fit.
         """
         check_images(images)
+        check_erasing(images, self.fill, out)
         holes = self.draw(images.shape, generator=generator)
         return erase(images, holes, self.fill, out=out, axes=picture_axes(images.shape, self.spatial_dims))
 

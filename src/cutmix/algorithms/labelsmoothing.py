@@ -53,9 +53,15 @@ class LabelSmoothing(Algorithm):
             target: ids (batch, ...), rows like the logits, or a MixedTarget of either.
 
         Raises:
+            TypeError: when one of them is no tensor.
             ValueError: when the target is none of these, or an id is no class.
         """
         own = target.own if isinstance(target, MixedTarget) else target
+        for name, value in (("logits", logits), ("target", own)):
+            if not isinstance(value, torch.Tensor):
+                raise TypeError(
+                    f"{name} must be a torch.Tensor, got {type(value).__name__}: convert with torch.as_tensor"
+                )
         if own.shape != (logits.shape if own.is_floating_point() else (*logits.shape[:1], *logits.shape[2:])):
             raise ValueError(
                 f"target must be class ids (batch, ...) or rows like the logits, {tuple(logits.shape)}, got "

@@ -111,7 +111,8 @@ class Mixer(Algorithm):
         Raises:
             ValueError: when the time lies outside the run, or too little is known for what follows it.
         """
-        return self.settled(Moment.parse(time, of)) if self.is_scheduled else self
+        moment = Moment.parse(time, of)
+        return self.settled(moment) if self.is_scheduled else self
 
     @overload
     def __call__(

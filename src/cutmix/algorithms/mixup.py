@@ -12,7 +12,7 @@ from cutmix.algorithms.schedule import Schedule, Until
 from cutmix.algorithms.settings import check_number
 from cutmix.core.batch import Key
 from cutmix.draws import Pairing, draw_betas
-from cutmix.mixing import checked_axes
+from cutmix.mixing import check_shape, checked_axes
 from cutmix.shapes import Boxes, Opacity
 
 
@@ -63,6 +63,7 @@ class MixUp(Recipe):
 
     def axes(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the axes of the box, which is the whole sample: ``spatial_dims``, else all behind the channels."""
+        check_shape(shape)
         if self.spatial_dims is not None:
             return checked_axes(shape, self.spatial_dims)
         if len(shape) < 2:  # noqa: PLR2004 - the batch, and something to blend

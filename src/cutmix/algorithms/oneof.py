@@ -12,7 +12,7 @@ from cutmix.algorithms.mixer import Mixer
 from cutmix.algorithms.pairing import draw_pairs
 from cutmix.algorithms.recipe import Recipe
 from cutmix.algorithms.schedule import Until, check_until, is_over
-from cutmix.algorithms.settings import check_flag
+from cutmix.algorithms.settings import NUMBERS, check_flag
 from cutmix.core.batch import Key
 from cutmix.core.time import Moment
 from cutmix.draws import check_generator, draw_choice, draw_choices
@@ -55,10 +55,14 @@ class OneOf(Mixer):
 
     def __post_init__(self) -> None:
         # A frozen value may be given lists; it keeps tuples, so that it can be hashed.
+        for name, whole in (("recipes", self.recipes), ("weights", self.weights or ())):
+            if not isinstance(whole, Sequence):
+                raise TypeError(f"{name} must be a list, got {whole!r}: OneOf([MixUp(0.8), CutMix()], weights=[1, 2])")
         object.__setattr__(self, "recipes", tuple(self.recipes))
         weights = (1.0,) * len(self.recipes) if self.weights is None else tuple(self.weights)
         object.__setattr__(self, "weights", weights)
         check_flag("per_sample", self.per_sample)
+        check_flag("interpolate_loss", self.interpolate_loss)
         check_until(self.until)
         _check_recipes(self.recipes, per_sample=self.per_sample)
         _check_weights(weights, self.recipes)
@@ -83,6 +87,7 @@ class OneOf(Mixer):
     ) -> Plan:
         self.check_settled()
         check_generator(generator)
+        self.axes(shape)  # whatever is chosen, the same shapes are refused, and before anything is drawn
         if self.per_sample:
             return self._draw_for_each(shape, generator, labels, source)
         if torch.compiler.is_compiling():
@@ -137,6 +142,8 @@ def _check_recipes(recipes: Sequence[Mixer], *, per_sample: bool) -> None:
 
 
 def _check_weights(weights: Sequence[float], recipes: Sequence[Mixer]) -> None:
+    if not all(isinstance(weight, NUMBERS) and not isinstance(weight, bool) for weight in weights):
+        raise TypeError(f"weights must be numbers, got {list(weights)}: they are how often each recipe is used")
     fit = len(weights) == len(recipes) and all(weight >= 0.0 and math.isfinite(weight) for weight in weights)
     if not fit or not any(weights):
         raise ValueError(

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from cutmix.boxes import are_whole
 from cutmix.draws import Pairing, draw_from, draw_partners, draw_ring_in_each_class
 from cutmix.shapes import Classes, Labels, Partners
 from cutmix.trees import named
@@ -52,8 +53,10 @@ def _check_source(source: int, pairing: Pairing) -> None:
             "pairing must not be 'same_class' with source=, whose partners are drawn whatever their class, "
             "got 'same_class': leave one of the two out"
         )
-    if source < 1:
-        raise ValueError(f"source must hold at least one sample, got {source}: partners are drawn from it")
+    if not are_whole((source,)) or source < 1:
+        raise ValueError(
+            f"source must hold at least one sample, got {source!r}: pass how many, partners are drawn from it"
+        )
 
 
 def _classes(labels: Labels | None, batch: int) -> Classes:

@@ -19,7 +19,7 @@ from cutmix.algorithms.schedule import (
     settled,
     without_mixing,
 )
-from cutmix.algorithms.settings import check_alpha, check_flag, check_p
+from cutmix.algorithms.settings import check_alpha, check_flag, check_p, check_spatial_dims
 from cutmix.core.time import Moment
 from cutmix.draws import Pairing, check_generator, draw_coins
 from cutmix.plans import OPAQUE, Plan
@@ -91,8 +91,7 @@ class Recipe(Mixer):
         check_until(self.until)
         for name in ("interpolate_loss", "uniform_sampling", "per_sample"):
             check_flag(name, getattr(self, name, False))
-        if self.spatial_dims is not None and not boxes.are_whole(self.spatial_dims):
-            raise TypeError(f"spatial_dims must be a tuple of axes, got {self.spatial_dims!r}: for example (2, 3)")
+        check_spatial_dims(self.spatial_dims)
         if self.pairing not in get_args(Pairing):
             raise ValueError(f"pairing must be one of {get_args(Pairing)}, got {self.pairing!r}")
 

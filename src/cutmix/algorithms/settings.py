@@ -3,6 +3,7 @@
 import math
 from numbers import Real
 
+from cutmix.boxes import are_whole
 from cutmix.draws import SMALLEST_ALPHA
 
 NUMBERS = (float, int, Real)
@@ -79,6 +80,16 @@ def check_min_max(min_max: tuple[float, float]) -> None:
         )
 
 
+def check_spatial_dims(spatial_dims: object) -> None:
+    """Check that a setting names axes, if any.
+
+    Raises:
+        TypeError: when it does not.
+    """
+    if spatial_dims is not None and not are_whole(spatial_dims):
+        raise TypeError(f"spatial_dims must be a tuple of axes, got {spatial_dims!r}: for example (2, 3)")
+
+
 def check_flag(name: str, value: object) -> None:
     """Check that a setting is True or False.
 
@@ -86,4 +97,4 @@ def check_flag(name: str, value: object) -> None:
         TypeError: when it is anything else.
     """
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {value!r}: it is a choice between two")

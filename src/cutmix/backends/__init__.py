@@ -43,6 +43,7 @@ def mix_images(
             chooses by what is asked.
 
     Raises:
+        TypeError: when the images are integers, which hold no blend, or ``out`` is no tensor.
         ValueError: when ``backend`` is none of these, or cannot do what is asked, or the plan, the source or ``out`` do
             not fit the images.
         ModuleNotFoundError: when the package that a backend needs is not installed.
@@ -110,7 +111,7 @@ def _choose(images: Images, plan: Plan, source: Source | None, out: Images | Non
         return "eager"
     if _is_memory_for_triton(images, source, out):
         return "triton"
-    if not plan.is_opaque or not _is_host_memory(images, source, out):
+    if not (plan.is_opaque and plan.is_readable and _is_host_memory(images, source, out)):
         return "eager"
     if source is None and out is not None and is_same(out, images) and not is_permutation(plan.partners):
         return "eager"
@@ -134,12 +135,14 @@ def _choose_normalizing(images: Images, plan: Plan, out: Images) -> Backend:
 
 
 def _check_fit(images: Images, plan: Plan, source: Source | None, out: Images | None) -> None:
-    """Check what loops that go by address trust: that the plan, the source and ``out`` are as large as the images."""
+    """Check what loops that go by address trust: that the plan, the source and ``out`` are of the images' kind."""
     if tuple(images.shape[-len(plan.size) :]) != plan.size or images.shape[: -len(plan.size)][:1] != (plan.batch,):
         raise ValueError(
             f"images must be what the plan was drawn for, ({plan.batch}, ..., {', '.join(map(str, plan.size))}), got "
             f"shape {tuple(images.shape)}: draw another plan, or move its axes last"
         )
+    if not images.is_floating_point() and plan.blends:
+        raise TypeError(f"images must be floating point to be blended, got {images.dtype}: convert with .float()")
     if out is not None:
         check_out(images, out)
     others = images if source is None else source
@@ -147,11 +150,6 @@ def _check_fit(images: Images, plan: Plan, source: Source | None, out: Images | 
         raise ValueError(
             f"source must have samples like the images, {tuple(images.shape[1:])} {images.dtype} on {images.device}, "
             f"got {tuple(others.shape[1:])} {others.dtype} on {others.device}: prepare both batches alike"
-        )
-    if plan.is_readable and plan.partners.numpy().max() >= len(others):
-        raise ValueError(
-            f"partners must lie in [0, {len(others)}), the samples that there are, got {plan.partners.tolist()}: "
-            "pass the batch that they were drawn for, or source="
         )
 
 

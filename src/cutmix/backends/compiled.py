@@ -53,6 +53,7 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
     if not images.numel():
         return mixed
     batches = (mixed, images, images if source is None else source)
+    _check_partners(plan, len(batches[-1]))
     layouts = _layouts(plan, *batches)
     if layouts is None:
         raise ValueError(
@@ -72,6 +73,7 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
 
 def mix_normalize(images: Images, plan: Plan, table: Table, out: Images) -> Images:
     """Fill ``out`` with what ``table`` has for each pixel that shows, in one pass; partners must be opaque."""
+    _check_partners(plan, len(images))
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[out.element_size()]  # bfloat16 is unknown to numpy
     values = table.contiguous().view(bits).numpy()
     _in_parts(normalize, out, out.view(bits).numpy(), images.numpy(), values, plan.partners.numpy(), plan.boxes.numpy())
@@ -81,6 +83,15 @@ def mix_normalize(images: Images, plan: Plan, table: Table, out: Images) -> Imag
 def can_mix(plan: Plan, *batches: Images | Source | None) -> bool:
     """Tell whether these batches lie in memory alike, and in a way that the loops know."""
     return _layouts(plan, *batches) is not None
+
+
+def _check_partners(plan: Plan, samples: int) -> None:
+    """Check that partners are there: the loops go by address."""
+    if plan.partners.numpy().max() >= samples:
+        raise ValueError(
+            f"partners must lie in [0, {samples}), the samples that there are, got {plan.partners.tolist()}: "
+            "pass the batch that they were drawn for, or source="
+        )
 
 
 def _layouts(plan: Plan, *batches: Images | Source | None) -> list[Layout] | None:
