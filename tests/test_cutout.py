@@ -98,7 +98,9 @@ def test_a_setting_out_of_its_rule_is_refused(settings, error, words):
 
 
 def test_what_the_images_cannot_hold_is_refused():
-    with pytest.raises(TypeError, match=r"fill must be a whole number in \[0, 255\] for images of torch\.uint8, got 0\.5"):
+    with pytest.raises(
+        TypeError, match=r"fill must be a whole number in \[0, 255\] for images of torch\.uint8, got 0\.5"
+    ):
         cf.cutout_batch(torch.zeros(2, 3, 6, 9, dtype=torch.uint8), fill=0.5)
     with pytest.raises(TypeError, match=r"images must be a torch\.Tensor, got list"):
         CutOut()([1, 2])
