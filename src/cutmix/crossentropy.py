@@ -18,6 +18,8 @@ from cutmix.shapes import Ids, Kept, Labels, Logits, Losses, Rows
 
 SUM = 2
 """What torch's operators call the sum."""
+FEW = 1 << 15
+"""Up to so many logits, calls cost more than memory: two of torch's own sums, which make a gradient each."""
 
 
 @final
@@ -76,7 +78,8 @@ def mixed_nll(log_likelihoods: Logits, own: Labels, partner: Labels, kept: Kept,
 
 
 def _nll(log_likelihoods: Logits, own: Labels, partner: Labels, kept: Kept, options: Options) -> Losses:
-    share = _shared(kept) if options.is_plain_mean and own.ndim == 1 else None
+    few = options.is_plain_mean and own.ndim == 1 and log_likelihoods.numel() <= FEW
+    share = _shared(kept) if few else None
     if share is not None and 0.0 < share < 1.0:
         of_labels = partial(_mean_of_shared, share=share)
     else:

@@ -6,10 +6,11 @@ thread waits for another and all together save one box. Out of place, each threa
 """
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache
 from itertools import pairwise
-from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,10 +22,10 @@ from cutmix.memory import is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Source, Table
 
-BYTES_A_THREAD = 1 << 20
+BYTES_A_THREAD = 1 << 22
 """Below it another thread costs more than it takes over."""
 AXES = 3
-"""The most that a plan has here; those that are missing come first, one pixel wide."""
+"""The most that a plan has here."""
 
 
 class Layout(NamedTuple):
@@ -108,23 +109,35 @@ def _layouts(plan: Plan, *batches: Images | Source | None) -> list[Layout] | Non
 def _in_parts(kernel: Callable[..., None], images: Images, *arguments: Any) -> None:  # noqa: ANN401 - the kernel's
     """Run a kernel in as many threads as torch would take, each for its part."""
     parts = max(1, min(torch.get_num_threads(), images.nbytes // BYTES_A_THREAD))
-    others = [Thread(target=kernel, args=(*arguments, part, parts)) for part in range(1, parts)]
-    for thread in others:
-        thread.start()
+    others = [_threads().submit(kernel, *arguments, part, parts) for part in range(1, parts)]
     kernel(*arguments, 0, parts)
-    for thread in others:
-        thread.join()
+    for other in others:
+        other.result()
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Return threads that wait for work; a process that was forked has none of its parent's, and makes its own."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_threads.cache_clear)
+    return ThreadPoolExecutor(os.cpu_count(), "cutmix")
 
 
 def _size(plan: Plan, layout: Layout) -> Size:
-    return Size(layout.outers, *(1,) * (AXES - len(plan.size)), *plan.size)
+    return Size(layout.outers, *_along_three(plan.size, 1))
+
+
+def _along_three(axes: Sequence[int], missing: int) -> tuple[int, ...]:
+    """Put what is missing in front of the last axis, so that the first one has the rows that threads share."""
+    return *axes[:-1], *(missing,) * (AXES - len(axes)), axes[-1]
 
 
 def _boxes(plan: Plan) -> np.ndarray:
     """Return the boxes along three axes, whole along those that are missing."""
-    boxes = np.zeros((len(plan.boxes), 2, AXES), dtype=np.int64)
+    edges, between = plan.boxes.numpy(), len(plan.size) - 1
+    boxes = np.zeros((len(edges), 2, AXES), dtype=np.int64)
     boxes[:, 1] = 1
-    boxes[:, :, AXES - len(plan.size) :] = plan.boxes.numpy()
+    boxes[:, :, :between], boxes[:, :, -1] = edges[:, :, :-1], edges[:, :, -1]
     return boxes
 
 
@@ -152,6 +165,6 @@ def _layout(shape: tuple[int, ...], strides: tuple[int, ...], axes: int, itemsiz
     in_runs = shape[-1] == 1 or strides[-1] == place
     if axes > AXES or not nested or not in_runs:
         return None
-    first, second, _ = (*(0,) * (AXES - axes), *strides[-axes:])
+    first, second, _ = _along_three(strides[-axes:], 0)
     steps = (strides[around[0]] if around else 0, first, second, place)
     return Layout(order, math.prod(shape[axis] for axis in around), *(step * itemsize for step in steps))

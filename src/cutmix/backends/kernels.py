@@ -34,15 +34,29 @@ class Size(NamedTuple):
     last: int
 
 
+class Share(NamedTuple):
+    """A thread's share of the rows of every outer part: of ``rows`` from ``first`` on, counted through all parts.
+
+    A row of an image belongs to one share, whatever the box, and rows beside each other to the same one: two threads
+    that write to one cache line would wait for each other.
+    """
+
+    first: int
+    rows: int
+    start: int
+    stop: int
+
+
 @compiled
 def paste(out, own, source, size, partners, boxes, part, parts):  # noqa: ANN001, ANN201, PLR0913 - numba infers
     """Fill the ``part``-th share of the samples of ``out`` with their own images, and their boxes from ``source``."""
     batch = len(partners)
     whole = np.array([[0, 0, 0], [size.first, size.second, size.last]])
+    all_rows = Share(0, size.first, 0, size.outers * size.first)
     for sample in range(batch * part // parts, batch * (part + 1) // parts):
         if out.start != own.start:
-            _copy_box(whole, size.outers, out, sample, own, sample, 0, 1)
-        _copy_box(_box_of(boxes, sample), size.outers, out, sample, source, partners[sample], 0, 1)
+            _copy_box(whole, all_rows, out, sample, own, sample)
+        _copy_box(_box_of(boxes, sample), all_rows, out, sample, source, partners[sample])
 
 
 @compiled
@@ -51,6 +65,8 @@ def walk(images, size, partners, boxes, saved, part, parts):  # noqa: ANN001, AN
 
     At ``saved`` there is room for the largest box.
     """
+    first, rows = (boxes[0, 0, 0], boxes[0, 1, 0] - boxes[0, 0, 0]) if len(boxes) == 1 else (0, size.first)
+    share = Share(first, rows, size.outers * rows * part // parts, size.outers * rows * (part + 1) // parts)
     done = np.zeros(len(partners), dtype=np.bool_)
     for start in range(len(partners)):
         if done[start] or partners[start] == start:
@@ -59,14 +75,14 @@ def walk(images, size, partners, boxes, saved, part, parts):  # noqa: ANN001, AN
         while partners[last] != start:
             last = partners[last]
         spare = _packed(_box_of(boxes, last), images.place, saved)
-        _copy_box(_box_of(boxes, last), size.outers, spare, 0, images, start, part, parts)
+        _copy_box(_box_of(boxes, last), share, spare, 0, images, start)
         sample = start
         while sample != last:
             done[sample] = True
-            _copy_box(_box_of(boxes, sample), size.outers, images, sample, images, partners[sample], part, parts)
+            _copy_box(_box_of(boxes, sample), share, images, sample, images, partners[sample])
             sample = partners[sample]
         done[last] = True
-        _copy_box(_box_of(boxes, last), size.outers, images, last, spare, 0, part, parts)
+        _copy_box(_box_of(boxes, last), share, images, last, spare, 0)
 
 
 @compiled
@@ -110,15 +126,18 @@ def _packed(box, place, start):  # noqa: ANN001, ANN202
 
 
 @compiled
-def _copy_box(box, outers, out, sample, source, partner, part, parts):  # noqa: ANN001, ANN202, PLR0913
-    """Copy the ``part``-th share of a box's rows: a row of the image belongs to one share, whatever the box."""
+def _copy_box(box, share, out, sample, source, partner):  # noqa: ANN001, ANN202
+    """Copy a thread's share of the rows of a box."""
     seconds, run = box[1, 1] - box[0, 1], (box[1, 2] - box[0, 2]) * out.place
     to, at = _corner(out, sample, box), _corner(source, partner, box)
-    if parts == 1 and _is_dense(box, out) and _is_dense(box, source):
+    outers = -(-share.stop // share.rows) if share.rows else 0
+    if share.start == 0 and share.stop == outers * share.rows and _is_dense(box, out) and _is_dense(box, source):
         _memcpy(to, at, outers * (box[1, 0] - box[0, 0]) * seconds * run)
         return
-    for outer in range(outers):
-        for first in range((part - outer - box[0, 0]) % parts, box[1, 0] - box[0, 0], parts):
+    for outer in range(share.start // share.rows if share.rows else 0, outers):
+        passed = outer * share.rows - share.first
+        for row in range(max(box[0, 0], share.start - passed), min(box[1, 0], share.stop - passed)):
+            first = row - box[0, 0]
             target = to + outer * out.outer + first * out.first
             origin = at + outer * source.outer + first * source.first
             for second in range(seconds):
