@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +21,10 @@ SMALLEST_ALPHA = 0.01
 
 def draw_ring(batch: int, generator: torch.Generator | None = None) -> Partners:
     """Draw one random cycle through ``range(batch)``: nobody is its own partner, unless it is alone."""
-    order = torch.randperm(batch, generator=generator)
-    return torch.empty_like(order).scatter_(0, order, order.roll(-1))
+    order = torch.randperm(batch, generator=generator).numpy()
+    partners = np.empty_like(order)
+    partners[order] = np.concatenate((order[1:], order[:1]))
+    return torch.from_numpy(partners)
 
 
 def draw_shuffle(batch: int, generator: torch.Generator | None = None) -> Partners:

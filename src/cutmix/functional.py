@@ -120,12 +120,12 @@ def cutmix_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     _check_data(input, target, source, out)
     plan = _draw(recipe, input, target, indices, source, generator)
     partners, labels = (input, target) if source is None else source
-    mixed = paste(input, plan, source=partners, out=out, spatial_dims=recipe.axes(input.shape))
+    mixed = paste(input, plan, source=partners, out=out, spatial_dims=recipe.spatial_dims)
     if per_sample:
         return CutMixed(mixed, partners_of(labels, plan), _on(input, plan.kept), _rows_of_boxes(plan))
     if not plan.is_readable:
         return CutMixed(mixed, partners_of(labels, plan), _on(input, plan.kept[0]), plan.boxes.flatten())
-    return CutMixed(mixed, partners_of(labels, plan), float(plan.kept[0]), plan.bbox)
+    return CutMixed(mixed, partners_of(labels, plan), plan.area, plan.bbox)
 
 
 def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
@@ -172,7 +172,7 @@ def mixup_batch(  # noqa: PLR0913 - Composer's arguments, and a few
     _check_data(input, target, source, out)
     plan = _draw(recipe, input, target, indices, source, generator)
     partners, labels = (input, target) if source is None else source
-    mixed = paste(input, plan, source=partners, out=out, spatial_dims=recipe.axes(input.shape))
+    mixed = paste(input, plan, source=partners, out=out, spatial_dims=recipe.spatial_dims)
     blended = plan.opacity * plan.boxes.flatten(1).any(1)
     if per_sample:
         weight = _on(input, blended.expand(plan.batch))

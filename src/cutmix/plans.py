@@ -114,13 +114,26 @@ class Plan:
     @property
     def kept(self) -> Kept:
         """Return how much of each sample's own content is left: from whole numbers, in float64, where the plan is."""
-        pixels = math.prod(self.size)
-        if self.is_readable:  # in numpy, which asks less for so few numbers
-            kept = torch.from_numpy(1.0 - self.opacity.numpy() * (geometry.volume(self.boxes) / pixels))
-        else:
+        if not self.is_readable:
             edges = self.boxes.to(self.opacity)
-            kept = 1.0 - self.opacity * ((edges[:, 1] - edges[:, 0]).prod(-1) / pixels)
+            kept = 1.0 - self.opacity * ((edges[:, 1] - edges[:, 0]).prod(-1) / math.prod(self.size))
+        elif len(self.boxes) == len(self.opacity) == 1:
+            kept = torch.full((1,), self.area, dtype=torch.float64)
+        else:  # in numpy, which asks less for so few numbers
+            covered = geometry.volume(self.boxes) / math.prod(self.size)
+            kept = torch.from_numpy(1.0 - self.opacity.numpy() * covered)
         return kept.expand(self.batch)
+
+    @property
+    def area(self) -> float:
+        """Return how much of every sample's own content is left, of a plan with one box for the whole batch.
+
+        Raises:
+            ValueError: when each sample has a box of its own.
+        """
+        edges, axes = self.bbox, len(self.size)
+        covered = math.prod(stop - start for start, stop in zip(edges[:axes], edges[axes:], strict=True))
+        return 1.0 - self.opacity[0].item() * (covered / math.prod(self.size))
 
     @property
     def bbox(self) -> tuple[int, ...]:
@@ -208,6 +221,16 @@ _READ: dict[str, Callable[..., Any]] = {
     "opacity": partial(torch.tensor, dtype=torch.float64),
     "size": tuple,
 }
+
+
+def trusted_plan(partners: Partners, boxes: Boxes, opacity: Opacity, size: tuple[int, ...]) -> Plan:
+    """Return a plan of what has just been drawn, which follows the rules: to check it would take as long again."""
+    if torch.compiler.is_compiling():
+        return Plan(partners, boxes, opacity, size)  # which checks nothing there
+    plan = object.__new__(Plan)
+    for name, value in (("partners", partners), ("boxes", boxes), ("opacity", opacity), ("size", size)):
+        object.__setattr__(plan, name, value)
+    return plan
 
 
 def _is_transformed() -> bool:

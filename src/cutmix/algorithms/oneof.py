@@ -16,7 +16,7 @@ from cutmix.algorithms.settings import NUMBERS, check_flag
 from cutmix.core.batch import Key
 from cutmix.core.time import Moment
 from cutmix.draws import check_generator, draw_choice, draw_choices
-from cutmix.plans import OPAQUE, Plan
+from cutmix.plans import OPAQUE, Plan, trusted_plan
 from cutmix.shapes import Labels
 
 
@@ -105,11 +105,11 @@ class OneOf(Mixer):
         batch, size = shape[0], tuple(shape[axis] for axis in self.axes(shape))
         partners = draw_pairs(batch, recipes[0].pairing, labels, source, generator)
         if batch == 1 and source is None:
-            return Plan(partners, boxes.empty(len(size)), OPAQUE, size)
+            return trusted_plan(partners, boxes.empty(len(size)), OPAQUE, size)
         choices = draw_choices(self.weights or (), batch, generator)
         regions = [recipe.draw_some(size, batch, generator) for recipe in recipes]
         drawn, opacity = (torch.stack(part)[choices, torch.arange(batch)] for part in zip(*regions, strict=True))
-        return Plan(partners, drawn, opacity, size)
+        return trusted_plan(partners, drawn, opacity, size)
 
     @property
     def needs_labels(self) -> bool:

@@ -22,7 +22,7 @@ from cutmix.algorithms.schedule import (
 from cutmix.algorithms.settings import check_alpha, check_flag, check_p, check_spatial_dims
 from cutmix.core.time import Moment
 from cutmix.draws import Pairing, check_generator, draw_coins
-from cutmix.plans import OPAQUE, Plan
+from cutmix.plans import OPAQUE, Plan, trusted_plan
 from cutmix.shapes import Boxes, Labels, Opacity
 
 
@@ -57,8 +57,8 @@ class Recipe(Mixer):
         size = tuple(shape[axis] for axis in self.axes(shape))
         partners = draw_pairs(shape[0], self.pairing, labels, source, generator)
         if shape[0] == 1 and source is None:
-            return Plan(partners, boxes.empty(len(size)), OPAQUE, size)
-        return Plan(partners, *self.draw_some(size, shape[0] if self.per_sample else 1, generator), size)
+            return trusted_plan(partners, boxes.empty(len(size)), OPAQUE, size)
+        return trusted_plan(partners, *self.draw_some(size, shape[0] if self.per_sample else 1, generator), size)
 
     def draw_some(self, size: tuple[int, ...], count: int, generator: torch.Generator | None) -> tuple[Boxes, Opacity]:
         """Draw ``count`` regions, and which of them are empty: all but the share ``p``."""

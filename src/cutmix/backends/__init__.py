@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from cutmix.backends import eager, reference, ring
-from cutmix.backends.walking import is_permutation
-from cutmix.memory import check_out, is_same
+from cutmix.backends.walking import CannotMixError
+from cutmix.memory import check_out
 from cutmix.plans import Plan
 from cutmix.shapes import Channels, Images, Source
 
@@ -49,16 +49,27 @@ def mix_images(
         ModuleNotFoundError: when the package that a backend needs is not installed.
     """
     _check_fit(images, plan, source, out)
-    match _choose(images, plan, source, out) if backend == "auto" else backend:
+    if backend in ("ring", "compiled"):
+        _check_host(images, plan, source, out, backend)
+    if backend != "auto":
+        return _mix_by(backend, images, plan, source, out)
+    for fast in _candidates(images, plan, source, out):
+        try:
+            return _mix_by(fast, images, plan, source, out)
+        except CannotMixError:  # a permutation or a layout that it does not know: nothing was written
+            continue
+    return _mix_by("eager", images, plan, source, out)
+
+
+def _mix_by(backend: Backend, images: Images, plan: Plan, source: Source | None, out: Images | None) -> Images:
+    match backend:
         case "eager":
             return eager.mix_images(images, plan, source=source, out=out)
         case "reference":
             return reference.mix_images(images, plan, source=source, out=out)
         case "ring":
-            _check_host(images, plan, source, out, "ring")
             return ring.mix_images(images, plan, source=source, out=out)
         case "compiled":
-            _check_host(images, plan, source, out, "compiled")
             from cutmix.backends import compiled
 
             return _written(compiled.mix_images(images, plan, source=source, out=out))
@@ -105,22 +116,18 @@ def mix_normalize(
             raise ValueError(f"backend must be one of 'auto', 'eager', 'compiled' and 'triton' here, got {backend!r}")
 
 
-def _choose(images: Images, plan: Plan, source: Source | None, out: Images | None) -> Backend:
-    """Return the fastest backend that can do what is asked."""
+def _candidates(images: Images, plan: Plan, source: Source | None, out: Images | None) -> list[Backend]:
+    """List the backends that may be faster than eager at what is asked, the fastest first."""
     if torch.compiler.is_compiling():
-        return "eager"
+        return []
     if _is_memory_for_triton(images, source, out):
-        return "triton"
+        return ["triton"]
     if not (plan.is_opaque and plan.is_readable and _is_host_memory(images, source, out)):
-        return "eager"
-    if source is None and out is not None and is_same(out, images) and not is_permutation(plan.partners):
-        return "eager"
-    if _has_numba():
-        from cutmix.backends import compiled
-
-        if compiled.can_mix(plan, images, source, out):
-            return "compiled"
-    return "ring" if images.nbytes >= BYTES_WORTH_A_CALL * len(images) else "eager"
+        return []
+    fast: list[Backend] = ["compiled"] if _has_numba() else []
+    if images.nbytes >= BYTES_WORTH_A_CALL * len(images):
+        fast.append("ring")
+    return fast
 
 
 def _choose_normalizing(images: Images, plan: Plan, out: Images) -> Backend:

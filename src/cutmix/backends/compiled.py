@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from cutmix.backends.kernels import Batch, Size, normalize, paste, walk
-from cutmix.backends.walking import check_permutation
+from cutmix.backends.kernels import NO_PERMUTATION, NOBODY, Batch, Size, normalize, paste, walk
+from cutmix.backends.walking import CannotMixError, no_permutation
 from cutmix.memory import is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Source, Table
@@ -47,72 +47,62 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
     """Show in each sample's box its partner, which must be opaque.
 
     Raises:
-        ValueError: when a batch lies in memory in a way that the loops do not know, or partners are no permutation
+        CannotMixError: when a batch lies in memory in a way that the loops do not know, or partners are no permutation
             and the images shall be mixed in place.
+        ValueError: when a partner is not there.
     """
     mixed = torch.empty_like(images) if out is None else out
     if not images.numel():
         return mixed
-    batches = (mixed, images, images if source is None else source)
-    _check_partners(plan, len(batches[-1]))
+    in_place = source is None and out is not None and is_same(out, images)
+    source = images if source is None else source
+    batches = (images,) if in_place else (mixed, images, source)
     layouts = _layouts(plan, *batches)
-    if layouts is None:
-        raise ValueError(
-            "images, source and out must lie in memory alike, in runs along the last axis, got strides "
-            f"{[batch.stride() for batch in batches]}: use backend='eager'"
-        )
     placed = [_placed(batch, layout) for batch, layout in zip(batches, layouts, strict=True)]
-    numbers = _size(plan, layouts[0]), plan.partners.numpy(), _boxes(plan)
-    if source is None and out is not None and is_same(out, images):
-        check_permutation(plan.partners)
+    numbers = _size(plan, len(source), layouts[0]), plan.partners.numpy(), _boxes(plan)
+    if in_place:
         saved = torch.empty(_bytes_of_a_box(images, plan), dtype=torch.uint8)
-        _in_parts(walk, images, placed[0], *numbers, saved.data_ptr())
+        _in_parts(walk, plan, len(images), images, *placed, *numbers, saved.data_ptr())
     else:
-        _in_parts(paste, images, *placed, *numbers)
+        _in_parts(paste, plan, len(source), images, *placed, *numbers)
     return mixed
 
 
 def mix_normalize(images: Images, plan: Plan, table: Table, out: Images) -> Images:
     """Fill ``out`` with what ``table`` has for each pixel that shows, in one pass; partners must be opaque."""
-    _check_partners(plan, len(images))
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[out.element_size()]  # bfloat16 is unknown to numpy
     values = table.contiguous().view(bits).numpy()
-    _in_parts(normalize, out, out.view(bits).numpy(), images.numpy(), values, plan.partners.numpy(), plan.boxes.numpy())
+    numbers = values, plan.partners.numpy(), plan.boxes.numpy()
+    _in_parts(normalize, plan, len(images), out, out.view(bits).numpy(), images.numpy(), *numbers)
     return out
 
 
-def can_mix(plan: Plan, *batches: Images | Source | None) -> bool:
-    """Tell whether these batches lie in memory alike, and in a way that the loops know."""
-    return _layouts(plan, *batches) is not None
-
-
-def _check_partners(plan: Plan, samples: int) -> None:
-    """Check that partners are there: the loops go by address."""
-    if plan.partners.numpy().max() >= samples:
-        raise ValueError(
-            f"partners must lie in [0, {samples}), the samples that there are, got {plan.partners.tolist()}: "
-            "pass the batch that they were drawn for, or source="
-        )
-
-
-def _layouts(plan: Plan, *batches: Images | Source | None) -> list[Layout] | None:
-    layouts = [
-        _layout(batch.shape, batch.stride(), len(plan.size), batch.element_size())
-        for batch in batches
-        if batch is not None
-    ]
+def _layouts(plan: Plan, *batches: Images | Source) -> list[Layout]:
+    """Return how these batches lie in memory, which must be alike, and in a way that the loops know."""
+    layouts = [_layout(batch.shape, batch.stride(), len(plan.size), batch.element_size()) for batch in batches]
     known = [layout for layout in layouts if layout is not None]
-    alike = len({layout[:2] for layout in known}) == 1
-    return known if alike and len(known) == len(layouts) else None
+    if len(known) < len(layouts) or any(layout[:2] != known[0][:2] for layout in known):
+        raise CannotMixError(
+            "images, source and out must lie in memory alike, in runs along the last axis, got strides "
+            f"{[batch.stride() for batch in batches]}: use backend='eager'"
+        )
+    return known
 
 
-def _in_parts(kernel: Callable[..., None], images: Images, *arguments: Any) -> None:  # noqa: ANN401 - the kernel's
+def _in_parts(kernel: Callable[..., int], plan: Plan, samples: int, images: Images, *arguments: Any) -> None:  # noqa: ANN401 - the kernel's
     """Run a kernel in as many threads as torch would take, each for its part."""
     parts = max(1, min(torch.get_num_threads(), images.nbytes // BYTES_A_THREAD))
     others = [_threads().submit(kernel, *arguments, part, parts) for part in range(1, parts)]
-    kernel(*arguments, 0, parts)
+    said = kernel(*arguments, 0, parts)
     for other in others:
         other.result()
+    if said == NO_PERMUTATION:
+        raise no_permutation(plan.partners)
+    if said == NOBODY:
+        raise ValueError(
+            f"partners must lie in [0, {samples}), the samples that there are, got {plan.partners.tolist()}: pass the "
+            "batch that they were drawn for, or source="
+        )
 
 
 @cache
@@ -123,8 +113,8 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), "cutmix")
 
 
-def _size(plan: Plan, layout: Layout) -> Size:
-    return Size(layout.outers, *_along_three(plan.size, 1))
+def _size(plan: Plan, source: int, layout: Layout) -> Size:
+    return Size(source, layout.outers, *_along_three(plan.size, 1))
 
 
 def _along_three(axes: Sequence[int], missing: int) -> tuple[int, ...]:

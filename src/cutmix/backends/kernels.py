@@ -26,8 +26,9 @@ class Batch(NamedTuple):
 
 
 class Size(NamedTuple):
-    """How many outer parts a sample has, and places along each of its three axes."""
+    """How many samples there are to be pasted, outer parts in each, and places along each of its three axes."""
 
+    source: int
     outers: int
     first: int
     second: int
@@ -47,16 +48,23 @@ class Share(NamedTuple):
     stop: int
 
 
+FINE, NOBODY, NO_PERMUTATION = 0, 1, 2
+"""What a kernel says of the partners; it writes nothing unless they are fine."""
+
+
 @compiled
 def paste(out, own, source, size, partners, boxes, part, parts):  # noqa: ANN001, ANN201, PLR0913 - numba infers
     """Fill the ``part``-th share of the samples of ``out`` with their own images, and their boxes from ``source``."""
     batch = len(partners)
+    if not _are_there(partners, size.source):
+        return NOBODY
     whole = np.array([[0, 0, 0], [size.first, size.second, size.last]])
     all_rows = Share(0, size.first, 0, size.outers * size.first)
     for sample in range(batch * part // parts, batch * (part + 1) // parts):
         if out.start != own.start:
             _copy_box(whole, all_rows, out, sample, own, sample)
         _copy_box(_box_of(boxes, sample), all_rows, out, sample, source, partners[sample])
+    return FINE
 
 
 @compiled
@@ -65,6 +73,13 @@ def walk(images, size, partners, boxes, saved, part, parts):  # noqa: ANN001, AN
 
     At ``saved`` there is room for the largest box.
     """
+    if not _are_there(partners, len(partners)):
+        return NOBODY
+    shown = np.zeros(len(partners), dtype=np.bool_)
+    for partner in partners:
+        if shown[partner]:
+            return NO_PERMUTATION
+        shown[partner] = True
     first, rows = (boxes[0, 0, 0], boxes[0, 1, 0] - boxes[0, 0, 0]) if len(boxes) == 1 else (0, size.first)
     share = Share(first, rows, size.outers * rows * part // parts, size.outers * rows * (part + 1) // parts)
     done = np.zeros(len(partners), dtype=np.bool_)
@@ -83,6 +98,7 @@ def walk(images, size, partners, boxes, saved, part, parts):  # noqa: ANN001, AN
             sample = partners[sample]
         done[last] = True
         _copy_box(_box_of(boxes, last), share, images, last, spare, 0)
+    return FINE
 
 
 @compiled
@@ -92,6 +108,8 @@ def normalize(out, images, table, partners, boxes, part, parts):  # noqa: ANN001
     ``out`` and ``images`` are (batch, channels, height, width), ``table`` is (channels, 256).
     """
     batch, channels, height, width = images.shape
+    if not _are_there(partners, batch):
+        return NOBODY
     for sample in range(batch * part // parts, batch * (part + 1) // parts):
         own, pasted, box = images[sample], images[partners[sample]], _box_of(boxes, sample)
         for row in range(height):
@@ -102,12 +120,18 @@ def normalize(out, images, table, partners, boxes, part, parts):  # noqa: ANN001
                 _look_up(shown[:left], own[channel, row, :left], values)
                 _look_up(shown[left:right], pasted[channel, row, left:right], values)
                 _look_up(shown[right:], own[channel, row, right:], values)
+    return FINE
 
 
 @compiled
 def _look_up(out, pixels, values):  # noqa: ANN001, ANN202
     for place in range(len(pixels)):
         out[place] = values[pixels[place]]
+
+
+@compiled
+def _are_there(partners, samples):  # noqa: ANN001, ANN202
+    return partners.min() >= 0 and partners.max() < samples
 
 
 @compiled
