@@ -83,13 +83,13 @@ SMALL = Work(
 BYTES = Work((256, 3, 224, 224), (Must("ours, in place", "copy", 0.8),), torch.uint8)
 PICTURES = Work((128, 3, 224, 224))
 OTHERS = (
-    replace(PICTURES, dtype=torch.bfloat16),
+    replace(PICTURES, shape=(256, 3, 224, 224), dtype=torch.bfloat16),
     replace(PICTURES, memory_format=torch.channels_last),
     replace(PICTURES, shape=(128, 8, 18816)),
     replace(PICTURES, shape=(32, 3, 16, 112, 112)),
     replace(PICTURES, shape=(22, 1, 96, 96, 96)),
 )
-"""The same work in another type, layout or number of axes (signals, clips, volumes), with about as many values."""
+"""The same work in another type, layout or number of axes (signals, clips, volumes), with about as many bytes."""
 
 
 def ours(work: Work, images: Tensor, ids: Tensor) -> dict[str, Arm]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import forward_ad
 
-from cutmix import backends
+from cutmix import CutMix, backends
 from cutmix.backends import mix_images
 from cutmix.boxes import fixed
 from cutmix.plans import Plan
@@ -182,6 +182,23 @@ def test_the_compiled_loops_give_the_same_bytes_in_any_number_of_threads(in_plac
         torch.set_num_threads(1)
 
     assert torch.equal(mixed, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("size", [(160, 120), (30, 20, 40), (20000,)])
+def test_samples_of_many_rows_are_walked_some_rows_at_a_time(threads, per_sample, size):
+    images = torch.rand(6, 3, *size)
+    plan = CutMix(per_sample=per_sample, spatial_dims=tuple(range(2, images.ndim))).draw(images.shape)
+    expected = mix_images(images, plan, backend="reference")
+    torch.set_num_threads(threads)
+    try:
+        with patch("cutmix.backends.compiled.BYTES_A_THREAD", 1):
+            mix_images(images, plan, out=images, backend="compiled")
+    finally:
+        torch.set_num_threads(1)
+
+    assert torch.equal(images, expected)
 
 
 @pytest.mark.parametrize("backend", OPAQUE_ONLY)

@@ -48,6 +48,9 @@ class Share(NamedTuple):
     stop: int
 
 
+BYTES_TOGETHER = 1 << 16
+"""About so many bytes of a sample are walked at a time: it is then still in the cache when it is overwritten."""
+
 FINE, NOBODY, NO_PERMUTATION = 0, 1, 2
 """What a kernel says of the partners; it writes nothing unless they are fine."""
 
@@ -81,7 +84,16 @@ def walk(images, size, partners, boxes, saved, part, parts):  # noqa: ANN001, AN
             return NO_PERMUTATION
         shown[partner] = True
     first, rows = (boxes[0, 0, 0], boxes[0, 1, 0] - boxes[0, 0, 0]) if len(boxes) == 1 else (0, size.first)
-    share = Share(first, rows, size.outers * rows * part // parts, size.outers * rows * (part + 1) // parts)
+    start, stop = size.outers * rows * part // parts, size.outers * rows * (part + 1) // parts
+    together = max(1, BYTES_TOGETHER // (size.second * size.last * images.place))
+    for row in range(start, stop, together):
+        _walk_rows(images, partners, boxes, saved, Share(first, rows, row, min(row + together, stop)))
+    return FINE
+
+
+@compiled
+def _walk_rows(images, partners, boxes, saved, share):  # noqa: ANN001, ANN202
+    """Walk along each cycle of partners, for a share of the rows."""
     done = np.zeros(len(partners), dtype=np.bool_)
     for start in range(len(partners)):
         if done[start] or partners[start] == start:
@@ -98,7 +110,6 @@ def walk(images, size, partners, boxes, saved, part, parts):  # noqa: ANN001, AN
             sample = partners[sample]
         done[last] = True
         _copy_box(_box_of(boxes, last), share, images, last, spare, 0)
-    return FINE
 
 
 @compiled
