@@ -51,3 +51,10 @@ def test_a_fresh_result_is_all_that_is_allocated():
     plan = CutMix(bbox=(4, 4, 500, 380)).draw(IMAGES.shape)
 
     assert allocated(lambda: mix_images(IMAGES, plan)) <= IMAGES.nbytes + LIMIT
+
+
+def test_of_larger_samples_no_more_than_a_box_is_saved():
+    images = torch.zeros(3, 3, 1024, 1024)
+    plan = CutMix(bbox=(0, 0, 512, 512)).draw(images.shape)
+
+    assert allocated(lambda: mix_images(images, plan, out=images, backend="compiled")) <= images[0].nbytes // 4 + 2**16

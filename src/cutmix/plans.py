@@ -133,7 +133,7 @@ class Plan:
         """
         edges, axes = self.bbox, len(self.size)
         covered = math.prod(stop - start for start, stop in zip(edges[:axes], edges[axes:], strict=True))
-        return 1.0 - self.opacity[0].item() * (covered / math.prod(self.size))
+        return 1.0 - self.opacity.tolist()[0] * (covered / math.prod(self.size))
 
     @property
     def bbox(self) -> tuple[int, ...]:
@@ -146,7 +146,8 @@ class Plan:
         """
         if len(self.boxes) != 1:
             raise ValueError(f"plan.bbox is the one box of a whole batch, got {len(self.boxes)} boxes; use plan.boxes")
-        return tuple(self.boxes.flatten().tolist())
+        ((starts, stops),) = self.boxes.tolist()
+        return *starts, *stops
 
     def mask(self) -> Masks:
         """Return where partners show, (1, *size) for the whole batch or (batch, *size), where the plan is."""

@@ -18,12 +18,15 @@ import torch
 
 from cutmix.backends.kernels import NO_PERMUTATION, NOBODY, Batch, Size, normalize, paste, walk
 from cutmix.backends.walking import CannotMixError, no_permutation
+from cutmix.boxes import volume
 from cutmix.memory import is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Source, Table
 
 BYTES_A_THREAD = 1 << 22
 """Below it another thread costs more than it takes over."""
+LARGE_SAMPLE = 8 << 20
+"""Up to here there is room for a whole sample, which takes no look at the boxes."""
 AXES = 3
 """The most that a plan has here."""
 
@@ -61,7 +64,7 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
     placed = [_placed(batch, layout) for batch, layout in zip(batches, layouts, strict=True)]
     numbers = _size(plan, len(source), layouts[0]), plan.partners.numpy(), _boxes(plan)
     if in_place:
-        saved = torch.empty(_bytes_of_a_box(images, plan), dtype=torch.uint8)
+        saved = torch.empty(_bytes_to_save(images, plan), dtype=torch.uint8)
         _in_parts(walk, plan, len(images), images, *placed, *numbers, saved.data_ptr())
     else:
         _in_parts(paste, plan, len(source), images, *placed, *numbers)
@@ -135,10 +138,12 @@ def _placed(batch: Images | Source, layout: Layout) -> Batch:
     return Batch(batch.data_ptr(), batch.stride(0) * batch.element_size(), *layout[2:])
 
 
-def _bytes_of_a_box(images: Images, plan: Plan) -> int:
-    edges = plan.boxes.numpy()
-    pixels = (edges[:, 1] - edges[:, 0]).prod(1).max()
-    return int(pixels) * (images[0].nbytes // max(1, int(np.prod(plan.size))))
+def _bytes_to_save(images: Images, plan: Plan) -> int:
+    """Return how much room a box needs at most: that of a sample, unless it is a large one."""
+    sample = images.nbytes // len(images)
+    if sample <= LARGE_SAMPLE:
+        return sample
+    return int(volume(plan.boxes).max()) * (sample // math.prod(plan.size))
 
 
 @lru_cache(maxsize=256)

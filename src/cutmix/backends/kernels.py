@@ -48,7 +48,7 @@ class Share(NamedTuple):
     stop: int
 
 
-BYTES_TOGETHER = 1 << 16
+BYTES_TOGETHER = 1 << 17
 """About so many bytes of a sample are walked at a time: it is then still in the cache when it is overwritten."""
 
 FINE, NOBODY, NO_PERMUTATION = 0, 1, 2
