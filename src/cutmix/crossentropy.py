@@ -119,8 +119,13 @@ def check_parts(own: Labels, partner: Labels, kept: Kept) -> None:
         )
     if not isinstance(kept, Tensor) or kept.shape != own.shape[:1] or not kept.is_floating_point():
         raise ValueError(f"kept must be float numbers ({len(own)},), one a sample, got {kept}: take plan.kept")
-    if is_readable(kept) and not bool(((kept >= 0.0) & (kept <= 1.0)).all()):
+    if is_readable(kept) and not _are_shares(kept):
         raise ValueError(f"kept must lie in [0, 1], got {kept}: it is the own label's share, take plan.kept")
+
+
+def _are_shares(kept: Kept) -> bool:
+    numbers = (kept[:1] if kept.stride() == (0,) else kept).numpy()  # which asks less than torch for so few numbers
+    return not len(numbers) or bool(numbers.min() >= 0.0 and numbers.max() <= 1.0)
 
 
 def _check_fit(logits: Logits, ids: Labels, name: str, weight: Tensor | None) -> None:
@@ -201,12 +206,16 @@ def _of_rows(logits: Logits, own: Rows, partner: Rows, kept: Kept, options: Opti
 
 def _of_each(log_likelihoods: Logits, own: Ids, partner: Ids, *, kept: Kept, options: Options) -> Losses:
     """Return the loss against two labels a sample, each with its share of it."""
-    share = _a_sample(kept, log_likelihoods, own)
-    ids, shares = torch.stack((own, partner), 1), torch.stack((share, 1.0 - share), 1)
-    ignored = (ids == options.ignore_index) | (shares == 0.0)  # nothing of an impossible class is nothing
+    ids = torch.stack((own, partner), 1)
+    ignored, shares = ids == options.ignore_index, _shares(kept, log_likelihoods, own)
+    if shares.stride(0):  # some may be 0: nothing of an impossible class is nothing
+        ignored = ignored | (shares == 0.0)
     ids, shares = ids.masked_fill(ignored, 0), shares.masked_fill(ignored, 0.0)
     counts = shares if options.weight is None else shares * options.weight.to(log_likelihoods.dtype)[ids]
-    losses = -(counts * log_likelihoods.gather(1, ids).masked_fill(ignored, 0.0)).sum(1)
+    losses = counts * log_likelihoods.gather(1, ids).masked_fill(ignored, 0.0)
+    if options.is_plain_mean:
+        return -losses.sum() / counts.sum()
+    losses = -losses.sum(1)
     if options.label_smoothing:
         uniform = shares.sum(1) * _against_every_class(log_likelihoods, options.weight)
         losses = torch.lerp(losses, uniform, options.label_smoothing)
@@ -217,6 +226,16 @@ def _of_each(log_likelihoods: Logits, own: Ids, partner: Ids, *, kept: Kept, opt
             return losses.sum()
         case _:
             return losses.sum() / counts.sum()
+
+
+def _shares(kept: Kept, logits: Logits, own: Ids) -> Losses:
+    """Return what a sample's two labels count, (batch, 2, ...): one pair for all, if none of the two is nothing."""
+    share = _shared(kept)
+    if share is not None and 0.0 < share < 1.0:
+        pair = logits.new_tensor((share, 1.0 - share)).view(2, *[1] * (own.ndim - 1))
+        return pair.expand(len(own), *pair.shape)
+    share = _a_sample(kept, logits, own)
+    return torch.stack((share, 1.0 - share), 1)
 
 
 def _against_every_class(log_likelihoods: Logits, weight: Tensor | None) -> Losses:
