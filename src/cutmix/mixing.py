@@ -63,6 +63,20 @@ def mix(  # noqa: PLR0913 - a batch, its plan, and what few need
     if not isinstance(plan, Plan | Stencil):
         raise TypeError(f"plan must be a Plan, got {plan!r}: draw one, plan = recipe.draw(images.shape)")
     check_targets(targets, images)
+    return mix_checked(images, targets, plan, source=source, out=out, spatial_dims=spatial_dims, kinds=kinds)
+
+
+def mix_checked(  # noqa: PLR0913 - as mix
+    images: Tree,
+    targets: Tree,
+    plan: Plan | Stencil,
+    *,
+    source: tuple[Tree, Tree] | None = None,
+    out: Tree | None = None,
+    spatial_dims: Tree | Sequence[int] | None = None,
+    kinds: Tree | Kind | None = None,
+) -> tuple[Any, Any]:
+    """Apply ``plan`` to a batch and targets that ``check_targets`` has seen; else as ``mix``."""
     inputs, labels = named(images, "images"), named(targets, "targets")
     input_source, label_source = (inputs, labels) if source is None else _checked_sources(inputs, labels, source)
     axes = _axes_for(inputs, plan, spatial_dims)

@@ -18,7 +18,7 @@ from cutmix.core.state import State
 from cutmix.core.time import Moment, Time
 from cutmix.keys import generator_for
 from cutmix.losses import Mixed, mixed
-from cutmix.mixing import check_targets, mix, samples_in
+from cutmix.mixing import check_targets, mix_checked, samples_in
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Labels
 from cutmix.targets import MixedTarget
@@ -218,7 +218,7 @@ class Mixer(Algorithm):
         # Images that lie beside the first one may have another rank: the last axes are the last ones of each.
         spatial_dims = None if axes == tuple(range(len(shape)))[-len(axes) :] else axes
         out = None if memory is None else walk(images, memory)
-        return mix(images, targets, plan, source=source, out=out, spatial_dims=spatial_dims)
+        return mix_checked(images, targets, plan, source=source, out=out, spatial_dims=spatial_dims)
 
     def _keys(self, input_key: Key, target_key: Key) -> tuple[Key, Key]:
         return (
