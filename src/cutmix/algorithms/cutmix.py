@@ -10,9 +10,9 @@ from cutmix import boxes
 from cutmix.algorithms.recipe import Recipe
 from cutmix.algorithms.schedule import Schedule, Until
 from cutmix.algorithms.settings import check_length, check_min_max
+from cutmix.axes import picture_axes
 from cutmix.core.batch import Key
 from cutmix.draws import Pairing, draw_betas_and_chances, draw_chances
-from cutmix.mixing import picture_axes
 from cutmix.plans import OPAQUE
 from cutmix.shapes import Boxes, Chances, Opacity, Sides
 

@@ -10,6 +10,7 @@ import torch
 from cutmix import boxes
 from cutmix.algorithms.schedule import Schedule, Until, check_schedule, check_until, is_scheduled, settled
 from cutmix.algorithms.settings import check_flag, check_length, check_number, check_p, check_spatial_dims
+from cutmix.axes import picture_axes
 from cutmix.core.algorithm import Algorithm
 from cutmix.core.batch import Key
 from cutmix.core.event import Event
@@ -17,7 +18,7 @@ from cutmix.core.time import Moment, Time
 from cutmix.draws import check_generator, draw_chances, draw_coins
 from cutmix.erasing import check_erasing, erase
 from cutmix.keys import generator_for
-from cutmix.mixing import check_images, picture_axes
+from cutmix.mixing import check_images
 from cutmix.shapes import Holes, Images
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from cutmix import boxes
 from cutmix.algorithms.recipe import Recipe
 from cutmix.algorithms.schedule import Schedule, Until
 from cutmix.algorithms.settings import check_number
+from cutmix.axes import check_shape, checked_axes
 from cutmix.core.batch import Key
 from cutmix.draws import Pairing, draw_betas
-from cutmix.mixing import check_shape, checked_axes
 from cutmix.shapes import Boxes, Opacity
 
 
