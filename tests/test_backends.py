@@ -37,6 +37,13 @@ def layouts(images):
     yield images.transpose(2, 3).contiguous().transpose(2, 3)
 
 
+def expanded(images):
+    """The first channel, or row, seen as if there were more of them: they all lie in the same memory."""
+    yield images[:, :1].expand(images.shape)
+    yield images[:, :, :1].expand(images.shape)
+    yield images[:1].expand(images.shape)
+
+
 def same_bytes(one, other):
     return one.dtype == other.dtype and torch.equal(
         one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8)
@@ -145,6 +152,43 @@ def test_every_layout_gives_the_bytes_of_the_reference(backend, per_sample, in_p
         else:
             mixed = mix_images(images, plan, out=images if in_place else None, backend=backend)
             assert torch.equal(mixed, expected)
+
+
+@pytest.mark.parametrize("backend", ["auto", *OTHERS])
+@pytest.mark.parametrize("count", [1, 4])
+def test_images_that_share_their_own_memory_are_read_where_it_is(backend, count):
+    plan = one_box_plan(count=count)
+    for images in expanded(torch.rand(4, 3, 6, 10)):
+        mixed = mix_images(images, plan, backend=backend)
+
+        assert torch.equal(mixed, mix_images(images.contiguous(), plan, backend="reference"))
+
+
+@pytest.mark.parametrize("pairing", ["shuffle", "ring"])
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_that_are_in_different_cycles_save_apart(pairing, threads):
+    images = torch.rand(64, 3, 64, 48)
+    recipe = CutMix(per_sample=True, pairing=pairing)
+    plans = [recipe.draw(images.shape, generator=torch.Generator().manual_seed(seed)) for seed in range(20)]
+    torch.set_num_threads(threads)
+    try:
+        with patch("cutmix.backends.compiled.BYTES_A_THREAD", 1):
+            mixed = [mix_images(batch := images.clone(), plan, out=batch, backend="compiled") for plan in plans]
+    finally:
+        torch.set_num_threads(1)
+
+    assert all(
+        torch.equal(one, mix_images(images, plan, backend="ring")) for one, plan in zip(mixed, plans, strict=True)
+    )
+
+
+@pytest.mark.parametrize("lazily", [torch.conj, lambda batch: torch.conj(batch).imag])
+def test_what_torch_conjugates_or_negates_lazily_is_not_lost(lazily):
+    images = lazily(torch.randn(4, 3, 6, 10, dtype=torch.complex64))
+
+    assert torch.equal(
+        mix_images(images, one_box_plan()), mix_images(images.resolve_conj().resolve_neg(), one_box_plan())
+    )
 
 
 @pytest.mark.parametrize("backend", ["auto", "eager", "ring"])

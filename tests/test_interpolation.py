@@ -161,7 +161,7 @@ def test_a_module_of_ones_own_is_reduced_as_it_is_told():
     torch.testing.assert_close(target.interpolate(Focal(), outputs, reduction="mean"), expected)
     torch.testing.assert_close(mixed(Focal(), interpolate=True, reduction="mean")(outputs, target), expected)
     torch.testing.assert_close(target.interpolate(Focal("none"), outputs).mean(), expected)
-    with pytest.raises(ValueError, match=r"tell how a module with a reduction of its own reduces, reduction='mean'"):
+    with pytest.raises(ValueError, match=r"tell how a module with a reduction of its own reduces, .*reduction='mean'"):
         target.interpolate(Focal(), outputs)
 
 

@@ -147,3 +147,7 @@ def test_a_moved_plan_keeps_its_numbers():
     assert moved == one_box()
     assert one_box().to("meta").partners.device.type == "meta"
     assert one_box().to("meta").kept.device.type == "meta"
+
+
+def test_plans_on_different_devices_are_not_equal():
+    assert one_box() != one_box().to("meta")

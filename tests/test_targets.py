@@ -106,3 +106,32 @@ def test_a_mixed_target_is_cut_into_microbatches_field_by_field():
 def test_legacy_reductions_are_refused():
     with pytest.raises(ValueError, match=r"size_average and reduce must be None"):
         F.cross_entropy(torch.randn(3, 3), of_ids(), size_average=False)
+
+
+@pytest.mark.parametrize("compare", [lambda target: target == 1, lambda target: target != 255])
+def test_a_mixed_target_is_not_compared_in_silence(compare):
+    target = MixedTarget(torch.tensor([0]), torch.tensor([1]), torch.tensor([0.5], dtype=torch.float64))
+
+    with pytest.raises(ValueError, match=r"a MixedTarget is no tensor, got it compared with .*target\.own"):
+        compare(target)
+    assert target == target  # noqa: PLR0124 - the same one
+
+
+def test_an_infinite_loss_stays_infinite_however_kept_is_stored():
+    outputs = torch.zeros(2, 3)
+    outputs[:, 0] = -torch.inf
+    labels = torch.tensor([0, 0]), torch.tensor([1, 2])
+    for kept in (torch.full((1,), 0.7, dtype=torch.float64).expand(2), torch.full((2,), 0.7, dtype=torch.float64)):
+        target = MixedTarget(*labels, kept)
+
+        assert torch.nn.functional.cross_entropy(outputs, target).item() == float("inf")
+
+
+@pytest.mark.parametrize("kept", [0.0, 1.0])
+def test_nothing_of_an_infinite_loss_is_nothing_on_either_side(kept):
+    impossible, certain = torch.tensor([0]), torch.tensor([1])
+    labels = (impossible, certain) if kept == 0.0 else (certain, impossible)
+    target = MixedTarget(*labels, torch.tensor([kept], dtype=torch.float64))
+
+    loss = target.interpolate(lambda _, ids: torch.where(ids == 0, torch.inf, 2.0).mean(), None)
+    assert loss.item() == 2.0

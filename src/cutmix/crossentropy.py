@@ -185,14 +185,12 @@ def _shared(kept: Kept) -> float | None:
 def _mean_of_shared(log_likelihoods: Logits, own: Ids, partner: Ids, *, share: float, options: Options) -> Losses:
     """Return the mean where all samples keep ``share``: torch's own sums, and what counts in them."""
     weight = None if options.weight is None else options.weight.to(log_likelihoods.dtype)
-    losses, counts = zip(
-        *(
-            torch.ops.aten.nll_loss_forward.default(log_likelihoods, ids, weight, SUM, options.ignore_index)
-            for ids in (partner, own)
-        ),
-        strict=True,
+    (own_loss, own_count), (partner_loss, partner_count) = (
+        torch.ops.aten.nll_loss_forward.default(log_likelihoods, ids, weight, SUM, options.ignore_index)
+        for ids in (own, partner)
     )
-    return torch.lerp(*losses, share) / torch.lerp(*counts, share)
+    loss = share * own_loss + (1.0 - share) * partner_loss  # not lerp, which makes nan of two infinite losses
+    return loss / (share * own_count + (1.0 - share) * partner_count)
 
 
 def _of_rows(logits: Logits, own: Rows, partner: Rows, kept: Kept, options: Options) -> Losses:

@@ -267,7 +267,8 @@ def _checked(indices: Tensor, batch: int, others: int) -> Partners:
     check_images(indices, "indices")
     fits = tuple(indices.shape) == (batch,) and indices.dtype in WHOLE and not indices.is_meta
     indices = indices.cpu() if fits else indices
-    if not fits or not bool(((indices >= 0) & (indices < others)).all()):
+    in_range = torch.compiler.is_compiling() or not fits or bool(((indices >= 0) & (indices < others)).all())
+    if not fits or not in_range:
         raise ValueError(
             f"indices must be {batch} whole numbers in [0, {others}), one partner a sample, got {indices}: "
             f"for a permutation pass torch.randperm({others})[:{batch}]"

@@ -101,7 +101,9 @@ class Plan:
 
     @property
     def is_opaque(self) -> bool:
-        """Tell whether nothing is blended, as far as this can be read."""
+        """Tell whether nothing is blended, as far as this can be read: a graph takes other plans after this one."""
+        if torch.compiler.is_compiling():
+            return False
         return self.opacity is OPAQUE or (self.is_readable and min(self.opacity.tolist()) == 1.0)
 
     @property
@@ -205,12 +207,11 @@ class Plan:
         return f"Plan({shape}, partners {_few(self.partners)}, {shown}, kept {span})"
 
     def __eq__(self, other: object) -> bool:
-        """Compare by value: two plans are equal when they mix every batch alike."""
+        """Compare by value: two plans are equal when all their numbers are, on the same device."""
         if not isinstance(other, Plan):
             return NotImplemented
-        return self.size == other.size and all(
-            torch.equal(getattr(self, name), getattr(other, name)) for name in _TENSORS
-        )
+        alike = (self.size, self.boxes.device) == (other.size, other.boxes.device)
+        return alike and all(torch.equal(getattr(self, name), getattr(other, name)) for name in _TENSORS)
 
     __hash__ = None
 

@@ -100,13 +100,11 @@ def _is_shared(kept: Kept) -> bool:
 
 
 def _of_two_calls(loss_fn: LossFn, outputs: Tree, own: Tree, partner: Tree, kept: Kept) -> Losses:
+    readable = is_readable(kept)
+    if readable and kept[0] in (0.0, 1.0):  # where the other's loss is infinite, nothing of it is nothing
+        return loss_fn(outputs, own if kept[0] == 1.0 else partner)
     loss = loss_fn(outputs, own)
-    if not is_readable(kept):
-        share = kept[0].to(loss)
-    else:
-        share = float(kept[0])
-        if share == 1.0:  # where the partner's loss is infinite, nothing of it is nothing
-            return loss
+    share = float(kept[0]) if readable else kept[0].to(loss)
     return share * loss + (1.0 - share) * loss_fn(outputs, partner)
 
 
@@ -116,7 +114,7 @@ def _weighted(own: Losses, partner: Losses, kept: Kept) -> Losses:
         raise ValueError(
             "loss_fn must return one value a sample where kept differs between samples, or a reduction is given, got "
             f"shape {tuple(own.shape)} for a batch of {len(kept)}: pass it with reduction='none', or tell how a module "
-            "with a reduction of its own reduces, reduction='mean' or 'sum'"
+            "with a reduction of its own reduces, cutmix.losses.mixed(loss_fn, interpolate=True, reduction='mean')"
         )
     wide = torch.promote_types(own.dtype, torch.float32)
     share = kept.to(own.device, wide, non_blocking=True).view(-1, *[1] * (own.ndim - 1))

@@ -109,6 +109,20 @@ class MixedTarget(NamedTuple):
         own, partner = (labels.to(device, non_blocking=non_blocking) for labels in (self.own, self.partner))
         return MixedTarget(own, partner, self.kept)
 
+    def __eq__(self, other: object) -> bool:
+        """Refuse to be compared with numbers and labels, as tensors are: the answer would be a silent False."""
+        if not isinstance(other, tuple):
+            raise MixedTargetError(
+                f"a MixedTarget is no tensor, got it compared with {other!r}: compare target.own or target.partner"
+            )
+        return self is other or tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        """Refuse what ``==`` refuses."""
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
     @classmethod
     def __torch_function__(
         cls,

@@ -53,6 +53,23 @@ def test_a_step_takes_every_plan_with_one_compilation(counter, per_sample):
     assert counter.frame_count == 1
 
 
+def test_a_step_that_has_seen_a_paste_blends_what_comes_after(counter):
+    step = torch.compile(lambda images, plan: mix(images, LABELS, plan)[0], fullgraph=True, backend=counter)
+    for recipe in (CutMix(), MixUp(1.0), CutMix(), MixUp(1.0)):
+        plan = recipe.draw(IMAGES.shape)
+
+        assert torch.allclose(step(IMAGES, plan), mix(IMAGES, LABELS, plan)[0])
+    assert counter.frame_count == 1
+
+
+def test_indices_may_be_handed_in(counter):
+    step = torch.compile(
+        lambda indices: cf.cutmix_batch(IMAGES, LABELS, indices=indices), fullgraph=True, backend=counter
+    )
+
+    assert torch.equal(step(torch.tensor([1, 0, 3, 2, 5, 4])).target_perm, LABELS[[1, 0, 3, 2, 5, 4]])
+
+
 def test_an_uneven_last_batch_costs_one_compilation_more(counter):
     step = torch.compile(lambda images, plan: mix(images, LABELS[: len(images)], plan), fullgraph=True, backend=counter)
     for size in [6] * 5 + [4] + [6] * 5 + [4]:

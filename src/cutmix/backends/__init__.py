@@ -179,7 +179,7 @@ def _is_memory_for_triton(*batches: Images | None) -> bool:
 
 
 def _is_plain(batch: Images) -> bool:
-    if type(batch) is not Tensor or batch.layout is not torch.strided:
+    if type(batch) is not Tensor or batch.layout is not torch.strided or batch.is_conj() or batch.is_neg():
         return False
     transformed = torch._C._functorch.is_functorch_wrapped_tensor(batch)  # noqa: SLF001 - torch has no public name for it
     differentiated = batch.requires_grad and torch.is_grad_enabled()

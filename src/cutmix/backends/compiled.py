@@ -1,14 +1,14 @@
 """Plans on the host in compiled loops (numba): each run of pixels is one ``memcpy``, whatever the dtype.
 
 It pays most where torch's own operations are far from the limit: small pictures, and a box for each sample. In place,
-each thread takes its share of the rows of the box and walks from sample to sample for these rows alone, so that no
-thread waits for another and all together save one box. Out of place, each thread takes its share of the samples.
+each thread takes its share of the rows of the box and walks from sample to sample for a few of them at a time, so that
+no thread waits for another, and each saves these rows of one sample. Out of place, each takes its share of the samples.
 """
 
 import math
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -18,15 +18,14 @@ import torch
 
 from cutmix.backends.kernels import NO_PERMUTATION, NOBODY, Batch, Size, normalize, paste, walk
 from cutmix.backends.walking import CannotMixError, no_permutation
-from cutmix.boxes import volume
 from cutmix.memory import is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Source, Table
 
 BYTES_A_THREAD = 1 << 22
 """Below it another thread costs more than it takes over."""
-LARGE_SAMPLE = 8 << 20
-"""Up to here there is room for a whole sample, which takes no look at the boxes."""
+BYTES_TOGETHER = 1 << 17
+"""About so many bytes of a sample are walked at a time: it is then still in the cache when it is overwritten."""
 AXES = 3
 """The most that a plan has here."""
 
@@ -64,8 +63,10 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
     placed = [_placed(batch, layout) for batch, layout in zip(batches, layouts, strict=True)]
     numbers = _size(plan, len(source), layouts[0]), plan.partners.numpy(), _boxes(plan)
     if in_place:
-        saved = torch.empty(_bytes_to_save(images, plan), dtype=torch.uint8)
-        _in_parts(walk, plan, len(images), images, *placed, *numbers, saved.data_ptr())
+        rows = layouts[0].outers * (plan.size[0] if len(plan.size) > 1 else 1)
+        room = max(BYTES_TOGETHER, images.nbytes // len(images) // rows)
+        saved = torch.empty(min(torch.get_num_threads(), rows) * room, dtype=torch.uint8)
+        _in_parts(walk, plan, len(images), images, *placed, *numbers, saved.data_ptr(), room, most=rows)
     else:
         _in_parts(paste, plan, len(source), images, *placed, *numbers)
     return mixed
@@ -92,11 +93,21 @@ def _layouts(plan: Plan, *batches: Images | Source) -> list[Layout]:
     return known
 
 
-def _in_parts(kernel: Callable[..., int], plan: Plan, samples: int, images: Images, *arguments: Any) -> None:  # noqa: ANN401 - the kernel's
-    """Run a kernel in as many threads as torch would take, each for its part."""
-    parts = max(1, min(torch.get_num_threads(), images.nbytes // BYTES_A_THREAD))
+def _in_parts(
+    kernel: Callable[..., int],
+    plan: Plan,
+    samples: int,
+    images: Images,
+    *arguments: Any,  # noqa: ANN401 - the kernel's
+    most: int | None = None,
+) -> None:
+    """Run a kernel in as many threads as torch would take, ``most`` at most, each for its part."""
+    parts = max(1, min(torch.get_num_threads(), images.nbytes // BYTES_A_THREAD, most or len(images)))
     others = [_threads().submit(kernel, *arguments, part, parts) for part in range(1, parts)]
-    said = kernel(*arguments, 0, parts)
+    try:
+        said = kernel(*arguments, 0, parts)
+    finally:  # whatever comes, nobody may write on when the memory is given back
+        wait(others)
     for other in others:
         other.result()
     if said == NO_PERMUTATION:
@@ -136,14 +147,6 @@ def _boxes(plan: Plan) -> np.ndarray:
 
 def _placed(batch: Images | Source, layout: Layout) -> Batch:
     return Batch(batch.data_ptr(), batch.stride(0) * batch.element_size(), *layout[2:])
-
-
-def _bytes_to_save(images: Images, plan: Plan) -> int:
-    """Return how much room a box needs at most: that of a sample, unless it is a large one."""
-    sample = images.nbytes // len(images)
-    if sample <= LARGE_SAMPLE:
-        return sample
-    return int(volume(plan.boxes).max()) * (sample // math.prod(plan.size))
 
 
 @lru_cache(maxsize=256)

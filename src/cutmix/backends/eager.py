@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cutmix.memory import is_same
-from cutmix.plans import OPAQUE, Plan
+from cutmix.plans import Plan
 from cutmix.shapes import Channels, Images, Source, Table
 
 
@@ -61,7 +61,7 @@ def _shown(images: Images, source: Source, plan: Plan) -> Images:
     """Return what shows inside the boxes: the partners, blended with the images where the opacity is below 1."""
     pasted = source.index_select(0, plan.partners.to(images.device, non_blocking=True))
     # Opacity 1 is a copy, never arithmetic: 0 * inf is not a number, and integers have no fractions.
-    if plan.opacity is OPAQUE or (plan.is_readable and min(plan.opacity.tolist()) == 1.0):
+    if plan.is_opaque:
         return pasted
     blended = _blend(images, pasted, plan.opacity)
     return torch.where(_a_sample(plan.opacity == 1.0, images), pasted, blended)

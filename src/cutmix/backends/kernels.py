@@ -48,9 +48,6 @@ class Share(NamedTuple):
     stop: int
 
 
-BYTES_TOGETHER = 1 << 17
-"""About so many bytes of a sample are walked at a time: it is then still in the cache when it is overwritten."""
-
 FINE, NOBODY, NO_PERMUTATION = 0, 1, 2
 """What a kernel says of the partners; it writes nothing unless they are fine."""
 
@@ -71,10 +68,10 @@ def paste(out, own, source, size, partners, boxes, part, parts):  # noqa: ANN001
 
 
 @compiled
-def walk(images, size, partners, boxes, saved, part, parts):  # noqa: ANN001, ANN201, PLR0913
+def walk(images, size, partners, boxes, saved, room, part, parts):  # noqa: ANN001, ANN201, PLR0913
     """Fill the ``part``-th share of each box's rows from the partner, along each cycle of partners.
 
-    At ``saved`` there is room for the largest box.
+    From ``saved`` on each part has ``room`` bytes of its own, for one row of an image at least.
     """
     if not _are_there(partners, len(partners)):
         return NOBODY
@@ -85,15 +82,20 @@ def walk(images, size, partners, boxes, saved, part, parts):  # noqa: ANN001, AN
         shown[partner] = True
     first, rows = (boxes[0, 0, 0], boxes[0, 1, 0] - boxes[0, 0, 0]) if len(boxes) == 1 else (0, size.first)
     start, stop = size.outers * rows * part // parts, size.outers * rows * (part + 1) // parts
-    together = max(1, BYTES_TOGETHER // (size.second * size.last * images.place))
+    second = size.last * images.place
+    row_bytes = size.second * second
+    together = room // row_bytes
     for row in range(start, stop, together):
-        _walk_rows(images, partners, boxes, saved, Share(first, rows, row, min(row + together, stop)))
+        share = Share(first, rows, row, min(row + together, stop))
+        spare_start = saved + part * room - (row + first) * row_bytes
+        spare = Batch(spare_start, 0, rows * row_bytes, row_bytes, second, images.place)
+        _walk_rows(images, spare, partners, boxes, share)
     return FINE
 
 
 @compiled
-def _walk_rows(images, partners, boxes, saved, share):  # noqa: ANN001, ANN202
-    """Walk along each cycle of partners, for a share of the rows."""
+def _walk_rows(images, spare, partners, boxes, share):  # noqa: ANN001, ANN202
+    """Walk along each cycle of partners, for a share of the rows, which ``spare`` has room for."""
     done = np.zeros(len(partners), dtype=np.bool_)
     for start in range(len(partners)):
         if done[start] or partners[start] == start:
@@ -101,7 +103,6 @@ def _walk_rows(images, partners, boxes, saved, share):  # noqa: ANN001, ANN202
         last = start
         while partners[last] != start:
             last = partners[last]
-        spare = _packed(_box_of(boxes, last), images.place, saved)
         _copy_box(_box_of(boxes, last), share, spare, 0, images, start)
         sample = start
         while sample != last:
@@ -151,22 +152,13 @@ def _box_of(boxes, sample):  # noqa: ANN001, ANN202
 
 
 @compiled
-def _packed(box, place, start):  # noqa: ANN001, ANN202
-    """Return memory whose samples are no larger than the box, seen so that the box's places keep their names."""
-    second = (box[1, 2] - box[0, 2]) * place
-    first = (box[1, 1] - box[0, 1]) * second
-    outer = (box[1, 0] - box[0, 0]) * first
-    corner = box[0, 0] * first + box[0, 1] * second + box[0, 2] * place
-    return Batch(start - corner, 0, outer, first, second, place)
-
-
-@compiled
 def _copy_box(box, share, out, sample, source, partner):  # noqa: ANN001, ANN202
     """Copy a thread's share of the rows of a box."""
     seconds, run = box[1, 1] - box[0, 1], (box[1, 2] - box[0, 2]) * out.place
     to, at = _corner(out, sample, box), _corner(source, partner, box)
     outers = -(-share.stop // share.rows) if share.rows else 0
-    if share.start == 0 and share.stop == outers * share.rows and _is_dense(box, out) and _is_dense(box, source):
+    whole = share.start == 0 and share.stop == outers * share.rows
+    if whole and _is_dense(box, outers, out) and _is_dense(box, outers, source):
         _memcpy(to, at, outers * (box[1, 0] - box[0, 0]) * seconds * run)
         return
     for outer in range(share.start // share.rows if share.rows else 0, outers):
@@ -186,13 +178,13 @@ def _corner(batch, sample, box):  # noqa: ANN001, ANN202
 
 
 @compiled
-def _is_dense(box, batch):  # noqa: ANN001, ANN202
+def _is_dense(box, outers, batch):  # noqa: ANN001, ANN202
     """Tell whether the box's runs follow each other without a gap."""
     firsts, seconds, run = box[1, 0] - box[0, 0], box[1, 1] - box[0, 1], (box[1, 2] - box[0, 2]) * batch.place
     return (
         (batch.second == run or seconds == 1)
         and (batch.first == seconds * run or firsts == 1)
-        and batch.outer in (0, firsts * seconds * run)
+        and (batch.outer == firsts * seconds * run or outers == 1)
     )
 
 
