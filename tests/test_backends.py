@@ -238,10 +238,12 @@ def test_samples_of_many_rows_are_walked_some_rows_at_a_time(threads, per_sample
     torch.set_num_threads(threads)
     try:
         with patch("cutmix.backends.compiled.BYTES_A_THREAD", 1):
+            fresh = mix_images(images, plan, backend="compiled")
             mix_images(images, plan, out=images, backend="compiled")
     finally:
         torch.set_num_threads(1)
 
+    assert torch.equal(fresh, expected)
     assert torch.equal(images, expected)
 
 

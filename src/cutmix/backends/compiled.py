@@ -24,6 +24,7 @@ from cutmix.shapes import Images, Source, Table
 
 BYTES_A_THREAD = 1 << 22
 """Below it another thread costs more than it takes over."""
+LARGE_SAMPLE = 1 << 16
 BYTES_TOGETHER = 1 << 17
 """About so many bytes of a sample are walked at a time: it is then still in the cache when it is overwritten."""
 AXES = 3
@@ -68,7 +69,9 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
         saved = torch.empty(min(torch.get_num_threads(), rows) * room, dtype=torch.uint8)
         _in_parts(walk, plan, len(images), images, *placed, *numbers, saved.data_ptr(), room, most=rows)
     else:
-        _in_parts(paste, plan, len(source), images, *placed, *numbers)
+        # New memory costs most where it is first written to, and only once is best; a buffer rather likes long runs.
+        in_slabs = out is None and images.nbytes >= LARGE_SAMPLE * len(images)
+        _in_parts(paste, plan, len(source), images, *placed, *numbers, in_slabs)
     return mixed
 
 

@@ -53,18 +53,36 @@ FINE, NOBODY, NO_PERMUTATION = 0, 1, 2
 
 
 @compiled
-def paste(out, own, source, size, partners, boxes, part, parts):  # noqa: ANN001, ANN201, PLR0913 - numba infers
-    """Fill the ``part``-th share of the samples of ``out`` with their own images, and their boxes from ``source``."""
+def paste(out, own, source, size, partners, boxes, slabs, part, parts):  # noqa: ANN001, ANN201, PLR0913 - numba infers
+    """Fill the ``part``-th share of the samples of ``out`` with their own images, and their boxes from ``source``.
+
+    In ``slabs``, around the boxes, no place is written twice; without them a sample is copied in one run.
+    """
     batch = len(partners)
     if not _are_there(partners, size.source):
         return NOBODY
     whole = np.array([[0, 0, 0], [size.first, size.second, size.last]])
     all_rows = Share(0, size.first, 0, size.outers * size.first)
     for sample in range(batch * part // parts, batch * (part + 1) // parts):
-        if out.start != own.start:
+        box = _box_of(boxes, sample)
+        if slabs:
+            _copy_around(box, whole, all_rows, out, own, sample)
+        elif out.start != own.start:
             _copy_box(whole, all_rows, out, sample, own, sample)
-        _copy_box(_box_of(boxes, sample), all_rows, out, sample, source, partners[sample])
+        _copy_box(box, all_rows, out, sample, source, partners[sample])
     return FINE
+
+
+@compiled
+def _copy_around(box, whole, share, out, own, sample):  # noqa: ANN001, ANN202
+    """Copy what lies outside of a box, in slabs: before and behind it along each axis, within it along those before."""
+    rest = whole.copy()
+    for axis in range(3):
+        before, behind = rest.copy(), rest.copy()
+        before[1, axis], behind[0, axis] = box[0, axis], box[1, axis]
+        _copy_box(before, share, out, sample, own, sample)
+        _copy_box(behind, share, out, sample, own, sample)
+        rest[:, axis] = box[:, axis]
 
 
 @compiled
