@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cutmix.reductions import Reduction, is_readable
+from cutmix.reductions import Reduction
 from cutmix.shapes import Ids, Kept, Labels, Logits, Losses, Rows
+from cutmix.tensors import holds_whole_numbers, is_readable
 
 SUM = 2
 """What torch's operators call the sum."""
@@ -164,7 +165,7 @@ def check_ids(ids: Labels, classes: int, name: str, ignore_index: int | None = N
 
 
 def _check_whole(ids: Labels, classes: int, name: str) -> None:
-    if ids.is_floating_point() or ids.is_complex() or ids.dtype is torch.bool:
+    if not holds_whole_numbers(ids):
         raise ValueError(
             f"{name} labels must be class ids, or float rows with one entry for each of {classes} classes, got "
             f"{ids.dtype} of shape {tuple(ids.shape)}: convert ids with .long() before they are mixed"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cutmix.axes import Axes, checked_axes
-from cutmix.backends import mix_images
+from cutmix.backends import mix_trusted
 from cutmix.memory import check_apart, check_out, is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Labels, Masks, Partners
@@ -246,7 +246,7 @@ def _pasted(images: Images, plan: Plan | Stencil, source: Images, out: Images | 
 
 
 def _show_boxes(plan: Plan, images: Images, source: Images, out: Images | None) -> Images:
-    return mix_images(images, plan, source=None if source is images else source, out=out)
+    return mix_trusted(images, plan, source=None if source is images else source, out=out)
 
 
 def _last_axes(images: Images, plan: Plan | Stencil) -> Axes:

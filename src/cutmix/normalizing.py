@@ -10,8 +10,8 @@ from cutmix.backends import mix_normalize as normalize_images
 from cutmix.memory import check_out, overlap
 from cutmix.mixing import check_images, mix
 from cutmix.plans import Plan
-from cutmix.reductions import is_readable
 from cutmix.shapes import Channels, Images, Labels
+from cutmix.tensors import is_readable
 from cutmix.trees import leaves
 
 
@@ -52,14 +52,11 @@ def mix_normalize(  # noqa: PLR0913 - what is mixed, and what it becomes
     offsets, scales = _channels("mean", mean, images), _channels("std", std, images)
     _check_shares(offsets, scales)
     _, mixed_targets = mix(images[:, :0].float(), targets, plan)  # all is checked there, and no channel moved
-    like = torch.empty_like(images, dtype=dtype, memory_format=memory_format)
-    if out is not None:
-        check_out(like, out)
-        if any(overlap(out, held) for held in (images, *leaves(targets))):
-            raise ValueError(
-                "out must share no memory with the images and the targets, got some: leave it out, or make it anew"
-            )
-    return normalize_images(images, plan, offsets, scales, out=like if out is None else out), mixed_targets
+    if out is None:
+        out = torch.empty_like(images, dtype=dtype, memory_format=memory_format)
+    else:
+        _check_out(images, targets, out, dtype)
+    return normalize_images(images, plan, offsets, scales, out=out), mixed_targets
 
 
 def _check_bytes(images: Images, dtype: torch.dtype) -> None:
@@ -71,6 +68,14 @@ def _check_bytes(images: Images, dtype: torch.dtype) -> None:
         )
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point or dtype.itemsize == 1:
         raise TypeError(f"dtype must be floating point, got {dtype}: for example torch.bfloat16, the smallest")
+
+
+def _check_out(images: Images, targets: Labels, out: Images, dtype: torch.dtype) -> None:
+    check_out(images.new_empty(1, dtype=dtype).expand(images.shape), out)  # like the result, in memory of one number
+    if any(overlap(out, held) for held in (images, *leaves(targets))):
+        raise ValueError(
+            "out must share no memory with the images and the targets, got some: leave it out, or make it anew"
+        )
 
 
 def _channels(name: str, values: Sequence[float] | Tensor, images: Images) -> Channels:

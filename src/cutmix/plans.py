@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cutmix import boxes as geometry
 from cutmix.shapes import Boxes, Kept, Masks, Opacity, Partners
+from cutmix.tensors import is_readable
 
 OPAQUE = torch.ones(1, dtype=torch.float64)
 """The opacity of a whole batch that shows nothing but its partners in its box."""
@@ -97,7 +98,7 @@ class Plan:
     @property
     def is_readable(self) -> bool:
         """Tell whether its numbers can be read without waiting: it is on the host, no graph or transform around."""
-        return not torch.compiler.is_compiling() and self.boxes.is_cpu and not _is_transformed()
+        return is_readable(self.boxes) and not _is_transformed()
 
     @property
     def is_opaque(self) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cutmix.shapes import Kept, Losses
+from cutmix.tensors import is_readable
 from cutmix.trees import Tree
 
 LossFn: TypeAlias = Callable[[Any, Any], Tensor]
@@ -67,11 +68,6 @@ def is_torchs(loss_fn: LossFn) -> bool:
 
 def _takes_reduction(function: LossFn) -> TypeGuard[FunctionType]:
     return isinstance(function, FunctionType) and "reduction" in inspect.signature(function).parameters
-
-
-def is_readable(values: Tensor) -> bool:
-    """Tell whether numbers can be read without waiting: they are on the host, and not part of a graph."""
-    return values.is_cpu and not torch.compiler.is_compiling()
 
 
 def unwrapped(loss_fn: LossFn) -> LossFn:

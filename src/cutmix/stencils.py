@@ -6,6 +6,7 @@ from typing import final
 import torch
 
 from cutmix.shapes import Images, Kept, Masks, Partners
+from cutmix.tensors import is_readable
 
 
 @final
@@ -49,7 +50,7 @@ class Stencil:
     @property
     def is_readable(self) -> bool:
         """Tell whether who is paired can be read without waiting."""
-        return not torch.compiler.is_compiling() and self.partners.is_cpu
+        return is_readable(self.partners)
 
     def show(self, images: Images, source: Images, out: Images | None = None) -> Images:
         """Return the images with their partners where the mask is true."""

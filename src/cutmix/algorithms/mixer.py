@@ -16,6 +16,7 @@ from cutmix.core.event import Event
 from cutmix.core.logger import Logger
 from cutmix.core.state import State
 from cutmix.core.time import Moment, Time
+from cutmix.draws import check_generator
 from cutmix.keys import generator_for
 from cutmix.losses import Mixed, mixed
 from cutmix.mixing import check_targets, mix_checked, samples_in
@@ -42,7 +43,7 @@ class Mixer(Algorithm):
     def axes(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return which axes of a batch of this shape are cut, counted from the front."""
 
-    @abstractmethod
+    @final
     def draw(
         self,
         shape: Sequence[int],
@@ -67,6 +68,15 @@ class Mixer(Algorithm):
             ValueError: when the shape needs ``spatial_dims``, the pairing labels or the settings a time, or the
                 generator lives on another device.
         """
+        self._check_settled()
+        check_generator(generator)
+        return self.draw_plan(shape, generator, labels, source)
+
+    @abstractmethod
+    def draw_plan(
+        self, shape: Sequence[int], generator: torch.Generator | None, labels: Labels | None, source: int | None
+    ) -> Plan:
+        """Draw the plan, by settings that are numbers; else as ``draw``."""
 
     @property
     @abstractmethod
@@ -86,13 +96,7 @@ class Mixer(Algorithm):
     def without_mixing(self) -> Self:
         """Return a recipe with the same keys that mixes nothing."""
 
-    @final
-    def check_settled(self) -> None:
-        """Check that no setting follows the clock.
-
-        Raises:
-            ValueError: when one does.
-        """
+    def _check_settled(self) -> None:
         if self.is_scheduled:
             raise ValueError(
                 f"a recipe must come with a time to draw by, got {self}: mix.at(epoch, of=epochs)(images, targets)"

@@ -15,7 +15,7 @@ from cutmix.algorithms.schedule import Until, check_until, is_over
 from cutmix.algorithms.settings import NUMBERS, check_flag
 from cutmix.core.batch import Key
 from cutmix.core.time import Moment
-from cutmix.draws import check_generator, draw_choice, draw_choices
+from cutmix.draws import draw_choice, draw_choices
 from cutmix.plans import OPAQUE, Plan, trusted_plan
 from cutmix.shapes import Labels
 
@@ -77,16 +77,9 @@ class OneOf(Mixer):
             )
         return axes
 
-    def draw(
-        self,
-        shape: Sequence[int],
-        *,
-        generator: torch.Generator | None = None,
-        labels: Labels | None = None,
-        source: int | None = None,
+    def draw_plan(
+        self, shape: Sequence[int], generator: torch.Generator | None, labels: Labels | None, source: int | None
     ) -> Plan:
-        self.check_settled()
-        check_generator(generator)
         self.axes(shape)  # whatever is chosen, the same shapes are refused, and before anything is drawn
         if self.per_sample:
             return self._draw_for_each(shape, generator, labels, source)

@@ -6,6 +6,7 @@ from torch import Tensor
 from cutmix.boxes import are_whole
 from cutmix.draws import Pairing, draw_from, draw_partners, draw_ring_in_each_class
 from cutmix.shapes import Classes, Labels, Partners
+from cutmix.tensors import holds_whole_numbers
 from cutmix.trees import named
 
 ROUNDING = 0.01
@@ -38,7 +39,7 @@ def labels_in(targets: object) -> Tensor:
     if isinstance(targets, Tensor):
         return targets
     leaves = named(targets, "targets")
-    ids = [path for path, leaf in leaves.items() if leaf.ndim == 1 and _is_whole(leaf)]
+    ids = [path for path, leaf in leaves.items() if leaf.ndim == 1 and holds_whole_numbers(leaf)]
     if len(ids) == 1:
         return leaves[ids[0]]
     raise ValueError(
@@ -68,7 +69,7 @@ def _classes(labels: Labels | None, batch: int) -> Classes:
         )
     by_rows = labels.ndim == 2 and labels.is_floating_point()  # noqa: PLR2004 - (batch, classes)
     ids = _largest(labels) if by_rows else labels
-    if tuple(ids.shape) != (batch,) or not _is_whole(ids):
+    if tuple(ids.shape) != (batch,) or not holds_whole_numbers(ids):
         raise ValueError(
             f"labels must be class ids ({batch},) or rows of shares ({batch}, classes) for pairing='same_class', "
             f"got {labels.dtype} of shape {tuple(labels.shape)}: pass draw(images.shape, labels=ids)"
@@ -87,7 +88,3 @@ def _largest(rows: Labels) -> Labels:
     """Return where each row of shares is largest, -1 for what is no such row."""
     are_shares = (rows >= 0).all(1) & ((rows.sum(1) - 1.0).abs() <= ROUNDING)
     return torch.where(are_shares, rows.argmax(1), -1)
-
-
-def _is_whole(labels: Tensor) -> bool:
-    return not (labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool)

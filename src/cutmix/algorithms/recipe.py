@@ -21,7 +21,7 @@ from cutmix.algorithms.schedule import (
 )
 from cutmix.algorithms.settings import check_alpha, check_flag, check_p, check_spatial_dims
 from cutmix.core.time import Moment
-from cutmix.draws import Pairing, check_generator, draw_coins
+from cutmix.draws import Pairing, draw_coins
 from cutmix.plans import OPAQUE, Plan, trusted_plan
 from cutmix.shapes import Boxes, Labels, Opacity
 
@@ -44,16 +44,9 @@ class Recipe(Mixer):
     ) -> tuple[Boxes, Opacity]:
         """Draw ``count`` boxes, and the opacity of the partners in them."""
 
-    def draw(
-        self,
-        shape: Sequence[int],
-        *,
-        generator: torch.Generator | None = None,
-        labels: Labels | None = None,
-        source: int | None = None,
+    def draw_plan(
+        self, shape: Sequence[int], generator: torch.Generator | None, labels: Labels | None, source: int | None
     ) -> Plan:
-        self.check_settled()
-        check_generator(generator)
         size = tuple(shape[axis] for axis in self.axes(shape))
         partners = draw_pairs(shape[0], self.pairing, labels, source, generator)
         if shape[0] == 1 and source is None:

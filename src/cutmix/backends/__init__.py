@@ -49,10 +49,15 @@ def mix_images(
         ModuleNotFoundError: when the package that a backend needs is not installed.
     """
     _check_fit(images, plan, source, out)
+    if backend == "auto":
+        return mix_trusted(images, plan, source=source, out=out)
     if backend in ("ring", "compiled"):
         _check_host(images, plan, source, out, backend)
-    if backend != "auto":
-        return _mix_by(backend, images, plan, source, out)
+    return _mix_by(backend, images, plan, source, out)
+
+
+def mix_trusted(images: Images, plan: Plan, *, source: Source | None = None, out: Images | None = None) -> Images:
+    """Mix by the fastest backend what has been checked to fit, as ``mixing`` does it; else as ``mix_images``."""
     for fast in _candidates(images, plan, source, out):
         try:
             return _mix_by(fast, images, plan, source, out)
@@ -100,7 +105,10 @@ def mix_normalize(
         ValueError: when ``backend`` is none of these, or cannot do what is asked.
         ModuleNotFoundError: when the package that a backend needs is not installed.
     """
-    match _choose_normalizing(images, plan, out) if backend == "auto" else backend:
+    if backend == "auto":
+        one_pass = [fast for fast in _candidates(images, plan, None, out) if fast != "ring"]
+        backend = one_pass[0] if one_pass else "eager"
+    match backend:
         case "eager":
             return eager.mix_normalize(images, plan, mean, std, out)
         case "compiled":
@@ -128,17 +136,6 @@ def _candidates(images: Images, plan: Plan, source: Source | None, out: Images |
     if images.nbytes >= BYTES_WORTH_A_CALL * len(images):
         fast.append("ring")
     return fast
-
-
-def _choose_normalizing(images: Images, plan: Plan, out: Images) -> Backend:
-    """Return the backend that takes fewest passes."""
-    if torch.compiler.is_compiling():
-        return "eager"
-    if _is_memory_for_triton(images, out):
-        return "triton"
-    return (
-        "compiled" if plan.is_opaque and plan.is_readable and _is_host_memory(images, out) and _has_numba() else "eager"
-    )
 
 
 def _check_fit(images: Images, plan: Plan, source: Source | None, out: Images | None) -> None:
