@@ -24,7 +24,8 @@ bench: $(READY) $(PEERS)/.ready  ## Measure what everything costs, and the op be
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/loop_overhead.py
 	$(BIN)/python benchmarks/training_step.py
-	$(BIN)/python benchmarks/plan_and_loss.py
+	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/loss.py
 	$(BIN)/python benchmarks/op_growth.py
 	$(BIN)/python benchmarks/op_threads.py
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/op_speed.py

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def speed_table() -> str:
 
 def musts_table() -> str:
     """Return what was promised of the op, and what was measured."""
+    results = {name: read(name) for name in ("op_speed", "plan", "loss", "op_growth", "op_threads")}
     rows = [
         [
             f"{must['work']}: {must['arm']}",
@@ -108,15 +110,19 @@ def musts_table() -> str:
             f"{figure(must['quartile_low'])} to {figure(must['quartile_high'])}",
             f"{must['must']:g}{'' if must['holds'] else ', missed'}",
         ]
-        for name in ("op_speed", "plan_and_loss", "op_growth", "op_threads")
-        for must in read(name)["musts"]
+        for result in results.values()
+        for must in result["musts"]
     ]
-    return table(["what", "over", "median", "quartiles", "at most"], rows)
+    machines = defaultdict(list)
+    for name, result in results.items():
+        machines[machine_of(result)].append(name)
+    measured = "; ".join(f"{', '.join(names)}: {machine}" for machine, names in machines.items())
+    return f"{table(['what', 'over', 'median', 'quartiles', 'at most'], rows)}\n\n{measured}."
 
 
 def loss_table() -> str:
     """Return what the loss of two labels costs, in time and, in brackets, in memory."""
-    result = read("plan_and_loss")
+    result = read("loss")
     shapes = {"x".join(map(str, one["logits"])): one["arms"] for one in result["losses"]}
     rows = [
         [arm, *(f"{figure(one['over_plain']['median'])} ({one['peak_memory_over_logits']:g})" for one in ones)]
@@ -149,8 +155,12 @@ def figure(value: float) -> str:
 
 def measured_on(result: dict) -> str:
     """Return what was measured, and on which machine."""
-    machine = f"{result['machine']['processor']}, {result['machine']['cores']} cores"
-    return f"{machine}; torch {result['versions']['torch']}; {result['what']}"
+    return f"{machine_of(result)}; torch {result['versions']['torch']}; {result['what']}"
+
+
+def machine_of(result: dict) -> str:
+    """Return the machine that was measured on, in words."""
+    return f"{result['machine']['processor']}, {result['machine']['cores']} cores"
 
 
 def read(name: str) -> dict:

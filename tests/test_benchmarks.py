@@ -176,15 +176,17 @@ def test_a_must_that_does_not_hold_is_called_missed(update, tmp_path):
     must = {"work": "large", "arm": "ours", "over": "copy", "quartile_low": 0.4, "quartile_high": 0.6}
     held = {**must, "median": 0.4, "must": 0.45, "holds": True}
     missed = {**must, "median": 0.5, "must": 0.45, "holds": False}
-    written(tmp_path, "op_speed", musts=[held, missed])
-    written(tmp_path, "plan_and_loss", musts=[])
-    written(tmp_path, "op_growth", musts=[])
-    written(tmp_path, "op_threads", musts=[])
+    small, large = {"processor": "A", "cores": 2}, {"processor": "B", "cores": 8}
+    written(tmp_path, "op_speed", musts=[held, missed], machine=small)
+    for name in ("plan", "op_growth", "op_threads"):
+        written(tmp_path, name, musts=[], machine=small)
+    written(tmp_path, "loss", musts=[], machine=large)
 
     table = update.musts_table()
 
     assert "| 0.40 | 0.40 to 0.60 | 0.45 |" in table
     assert "| 0.50 | 0.40 to 0.60 | 0.45, missed |" in table
+    assert table.endswith("op_speed, plan, op_growth, op_threads: A, 2 cores; loss: B, 8 cores.")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and it would be measured")

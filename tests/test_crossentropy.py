@@ -5,9 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.func import grad, hessian, vmap
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
+from cutmix.crossentropy import log_softmax_at
 from cutmix.targets import MixedTarget
 from strategies import seeds
 
@@ -42,6 +44,32 @@ def test_it_holds_no_more_than_the_plain_cross_entropy_and_a_few_vectors(each, s
     plain = peak_of(lambda logits: F.cross_entropy(logits, target.own, **settings), torch.float32)
     assert plain >= 2 * BATCH * CLASSES * 4
     assert peak_of(lambda logits: F.cross_entropy(logits, target, **settings), torch.float32) <= plain + 64 * BATCH * 8
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.sampled_from([0.0, 30.0, 1e4]), seeds)
+def test_looking_a_class_up_finds_what_log_softmax_gives(batch, classes, spread, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(batch, classes, 3, generator=generator) * spread + spread
+    logits[0, 0] = -torch.inf if classes > 1 else 0.0
+    ids = torch.randint(classes, (batch, 2, 3), generator=generator)
+
+    torch.testing.assert_close(log_softmax_at(logits, ids), logits.log_softmax(1).gather(1, ids))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # torch's own, in torch.func
+def test_looking_a_class_up_can_be_derived_forward_and_backward_and_by_the_batch():
+    logits, ids = torch.randn(4, 5, dtype=torch.float64, requires_grad=True), torch.randint(5, (4, 2))
+
+    def found(logits):
+        return log_softmax_at(logits, ids).square().sum()
+
+    def expected(logits):
+        return logits.log_softmax(1).gather(1, ids).square().sum()
+
+    assert torch.autograd.gradcheck(found, logits, check_forward_ad=True, check_batched_grad=True)
+    torch.testing.assert_close(hessian(found)(logits.detach()), hessian(expected)(logits.detach()))
+    batch = torch.randn(3, 4, 5, dtype=torch.float64)
+    torch.testing.assert_close(vmap(grad(found))(batch), vmap(grad(expected))(batch))
 
 
 @pytest.mark.parametrize("each", [False, True])

@@ -6,8 +6,7 @@ entropy on the blended rows, without a second softmax and without a dense matrix
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, final, get_args
+from typing import Any, TypeAlias, final, get_args
 
 import torch
 from torch import Tensor
@@ -21,6 +20,8 @@ SUM = 2
 """What torch's operators call the sum."""
 FEW = 1 << 15
 """Up to so many logits, calls cost more than memory: two of torch's own sums, which make a gradient each."""
+Look: TypeAlias = Callable[[Logits, Ids], Losses]
+"""Finds the log-likelihoods of some classes of each sample."""
 
 
 @final
@@ -65,29 +66,38 @@ def mixed_cross_entropy(logits: Logits, own: Labels, partner: Labels, kept: Kept
         return _checked(
             lambda: F.cross_entropy(_wide(logits), own.long(), **_settings(options, logits)), logits, options, own=own
         )
-    return _nll(logits.log_softmax(1, dtype=_wide_dtype(logits)), own, partner, kept, options)
+    if options.label_smoothing or _are_few(logits, own, options) or torch.compiler.is_compiling():
+        # Every class is looked at, or calls are what costs, or the graph fuses all of it.
+        return mixed_nll(logits.log_softmax(1, dtype=_wide_dtype(logits)), own, partner, kept, options)
+    return _nll(log_softmax_at, logits, own, partner, kept=kept, options=options)
 
 
 def mixed_nll(log_likelihoods: Logits, own: Labels, partner: Labels, kept: Kept, options: Options) -> Losses:
     """Return the loss against two class ids a sample, each for its share, of what ``log_softmax`` has made of logits.
 
+    Half precision is computed, and returned, in float32.
+
     Raises:
         ValueError: when the labels are no class ids; see ``mixed_cross_entropy``.
     """
     check_parts(own, partner, kept)
-    return _nll(log_likelihoods, own, partner, kept, options)
-
-
-def _nll(log_likelihoods: Logits, own: Labels, partner: Labels, kept: Kept, options: Options) -> Losses:
-    few = options.is_plain_mean and own.ndim == 1 and log_likelihoods.numel() <= FEW
-    share = _shared(kept) if few else None
-    if share is not None and 0.0 < share < 1.0:
-        of_labels = partial(_mean_of_shared, share=share)
-    else:
-        of_labels = partial(_of_each, kept=kept)
+    log_likelihoods = _wide(log_likelihoods)
+    share = _shared(kept) if _are_few(log_likelihoods, own, options) else None
+    if share is None or not 0.0 < share < 1.0:
+        return _nll(_gathered, log_likelihoods, own, partner, kept=kept, options=options)
     return _checked(
-        lambda: of_labels(log_likelihoods, own.long(), partner.long(), options=options),
+        lambda: _mean_of_shared(log_likelihoods, own.long(), partner.long(), share=share, options=options),
         log_likelihoods,
+        options,
+        own=own,
+        partner=partner,
+    )
+
+
+def _nll(look: Look, logits: Logits, own: Labels, partner: Labels, *, kept: Kept, options: Options) -> Losses:
+    return _checked(
+        lambda: _of_each(look, logits, own.long(), partner.long(), kept=kept, options=options),
+        logits,
         options,
         own=own,
         partner=partner,
@@ -172,6 +182,10 @@ def _check_whole(ids: Labels, classes: int, name: str) -> None:
         )
 
 
+def _are_few(logits: Logits, own: Labels, options: Options) -> bool:
+    return options.is_plain_mean and own.ndim == 1 and logits.numel() <= FEW
+
+
 def _keeps_all(kept: Kept) -> bool:
     """Tell whether nothing is mixed, as far as that can be read."""
     share = _shared(kept)
@@ -203,20 +217,20 @@ def _of_rows(logits: Logits, own: Rows, partner: Rows, kept: Kept, options: Opti
     return F.cross_entropy(logits, rows.to(logits.dtype), **_settings(options, logits))
 
 
-def _of_each(log_likelihoods: Logits, own: Ids, partner: Ids, *, kept: Kept, options: Options) -> Losses:
+def _of_each(look: Look, logits: Logits, own: Ids, partner: Ids, *, kept: Kept, options: Options) -> Losses:
     """Return the loss against two labels a sample, each with its share of it."""
     ids = torch.stack((own, partner), 1)
-    ignored, shares = ids == options.ignore_index, _shares(kept, log_likelihoods, own)
+    ignored, shares = ids == options.ignore_index, _shares(kept, logits, own)
     if shares.stride(0):  # some may be 0: nothing of an impossible class is nothing
         ignored = ignored | (shares == 0.0)
     ids, shares = ids.masked_fill(ignored, 0), shares.masked_fill(ignored, 0.0)
-    counts = shares if options.weight is None else shares * options.weight.to(log_likelihoods.dtype)[ids]
-    losses = counts * log_likelihoods.gather(1, ids).masked_fill(ignored, 0.0)
+    counts = shares if options.weight is None else shares * options.weight.to(shares.dtype)[ids]
+    losses = counts * look(logits, ids).masked_fill(ignored, 0.0)
     if options.is_plain_mean:
         return -losses.sum() / counts.sum()
     losses = -losses.sum(1)
     if options.label_smoothing:
-        uniform = shares.sum(1) * _against_every_class(log_likelihoods, options.weight)
+        uniform = shares.sum(1) * _against_every_class(logits, options.weight)
         losses = torch.lerp(losses, uniform, options.label_smoothing)
     match options.reduction:
         case "none":
@@ -227,11 +241,63 @@ def _of_each(log_likelihoods: Logits, own: Ids, partner: Ids, *, kept: Kept, opt
             return losses.sum() / counts.sum()
 
 
+def _gathered(log_likelihoods: Logits, ids: Ids) -> Losses:
+    return log_likelihoods.gather(1, ids)
+
+
+def log_softmax_at(logits: Logits, ids: Ids) -> Losses:
+    """Return ``logits.log_softmax(1).gather(1, ids)``, in float32 at least, each exponential taken once.
+
+    torch's own takes them forward and backward, since it keeps the logarithms. Where few of these are asked for, the
+    softmax can be kept in their place: it is the gradient, but for a factor a sample and a term an id.
+    """
+    found, _ = _LogSoftmaxAt.apply(logits, ids)
+    return found
+
+
+@final
+class _LogSoftmaxAt(torch.autograd.Function):
+    """Gives the softmax beside what is looked up, so that its gradient can be derived too."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Logits, ids: Ids) -> tuple[Losses, Logits]:
+        softmax = logits.softmax(1, dtype=_wide_dtype(logits))
+        # The greatest of the softmax is no less than 1 / classes: its logarithm is exact, whatever the logits are.
+        below_greatest = _wide(logits.gather(1, ids)) - _wide(logits.amax(1, keepdim=True))
+        return below_greatest + softmax.amax(1, keepdim=True).log(), softmax
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Logits, Ids], output: tuple[Losses, Logits]) -> None:  # noqa: ANN401
+        ctx.save_for_backward(output[1], inputs[1])
+        ctx.save_for_forward(output[1], inputs[1])
+        ctx.dtype = inputs[0].dtype
+        ctx.set_materialize_grads(value=False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Losses | None) -> tuple[Logits | None, None]:  # noqa: ANN401
+        (softmax, ids), (of_found, of_softmax) = ctx.saved_tensors, gradients
+        gradient = None
+        if of_softmax is not None:
+            gradient = softmax * (of_softmax - (softmax * of_softmax).sum(1, keepdim=True))
+        if of_found is not None:
+            each = softmax * -of_found.sum(1, keepdim=True)
+            gradient = (each if gradient is None else each + gradient).scatter_add_(1, ids, of_found)
+        return None if gradient is None else gradient.to(ctx.dtype), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Losses, Logits]:  # noqa: ANN401
+        (softmax, ids), of_logits = ctx.saved_tensors, _wide(tangents[0])
+        mean = (softmax * of_logits).sum(1, keepdim=True)
+        return of_logits.gather(1, ids) - mean, softmax * (of_logits - mean)
+
+
 def _shares(kept: Kept, logits: Logits, own: Ids) -> Losses:
     """Return what a sample's two labels count, (batch, 2, ...): one pair for all, if none of the two is nothing."""
     share = _shared(kept)
     if share is not None and 0.0 < share < 1.0:
-        pair = logits.new_tensor((share, 1.0 - share)).view(2, *[1] * (own.ndim - 1))
+        pair = logits.new_tensor((share, 1.0 - share), dtype=_wide_dtype(logits)).view(2, *[1] * (own.ndim - 1))
         return pair.expand(len(own), *pair.shape)
     share = _a_sample(kept, logits, own)
     return torch.stack((share, 1.0 - share), 1)
@@ -246,8 +312,8 @@ def _against_every_class(log_likelihoods: Logits, weight: Tensor | None) -> Loss
 
 
 def _a_sample(kept: Kept, logits: Logits, labels: Labels) -> Tensor:
-    """Lay ``kept`` out, in the logits' dtype and on their device, so that it meets the labels of its sample."""
-    return kept.to(logits, non_blocking=True).view(-1, *[1] * (labels.ndim - 1))
+    """Lay ``kept`` out, in the loss's dtype and on the logits' device, so that it meets the labels of its sample."""
+    return kept.to(logits.device, _wide_dtype(logits), non_blocking=True).view(-1, *[1] * (labels.ndim - 1))
 
 
 def _wide_dtype(logits: Logits) -> torch.dtype:

@@ -1,8 +1,7 @@
-"""What is left of a step of CutMix beside the images: drawing the plan, and the loss of two labels.
+"""What the loss of two labels costs beside torch's cross entropy of plain ones.
 
-Run ``python benchmarks/plan_and_loss.py``; it writes ``benchmarks/results/plan_and_loss.json``. With ``--quick`` a
-few trials are run and nothing is written. A plan is held against its limit in microseconds; a loss, forward and
-backward, against torch's cross entropy of plain labels on the same logits, its peak memory against their size.
+Run ``python benchmarks/loss.py``; it writes ``benchmarks/results/loss.json``. With ``--quick`` a few trials are run and
+nothing is written. Time is of forward and backward on the same logits, peak memory in multiples of their size.
 """
 
 from collections.abc import Callable
@@ -15,41 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from cutmix.algorithms import CutMix
 from cutmix.losses import cross_entropy
 from cutmix.targets import MixedTarget
-from timing import Arm, Must, Pace, Times, judged, measure, ratios, report
+from timing import Arm, Must, Pace, judged, measure, ratios, report
 
-PLANS = {
-    "one box, batch of 128": (CutMix(), (128, 3, 224, 224), 60.0),
-    "per sample, batch of 512, alpha 1": (CutMix(per_sample=True), (512, 3, 32, 32), 150.0),
-    "per sample, batch of 512, alpha 0.2": (CutMix(0.2, per_sample=True), (512, 3, 32, 32), 220.0),
-}
-"""What is drawn for which batch, and the most microseconds that it may take."""
-AT_ONCE = 50
 LOGITS = ((1024, 1000), (64, 21843))
 KEPT = 0.7
 LOSSES = ("mixed", "mixed, per sample")
 """Ours; the others are what people write by hand."""
-MICROSECOND = Times(draws=1, seconds=[1e-6])
-
-
-def drawing(recipe: CutMix, shape: tuple[int, ...]) -> Arm:
-    """Return a call that draws many plans, as one alone is too short to be timed."""
-
-    def run() -> None:
-        for _ in range(AT_ONCE):
-            recipe.draw(shape)
-
-    return run
-
-
-def plans(pace: Pace) -> list[dict[str, Any]]:
-    """Time drawing, in microseconds a plan."""
-    times = measure({name: drawing(recipe, shape) for name, (recipe, shape, _) in PLANS.items()}, pace)
-    one = {name: Times(taken.draws, [seconds / AT_ONCE for seconds in taken.seconds]) for name, taken in times.items()}
-    musts = tuple(Must(name, "1 µs", limit) for name, (*_, limit) in PLANS.items())
-    return judged("drawing a plan", {**one, "1 µs": MICROSECOND}, musts)
 
 
 def losses(rows: int, classes: int) -> dict[str, Arm]:
@@ -116,12 +88,12 @@ def measured(pace: Pace) -> dict[str, Any]:
     """Return all figures, and what they say of the musts."""
     figures, musts = zip(*(against_plain(*shape, pace) for shape in LOGITS), strict=True)
     return {
-        "what": "drawing a plan in microseconds; cross entropy, forward and backward, in multiples of plain labels'",
+        "what": "cross entropy, forward and backward, in multiples of plain labels'",
         "threads": torch.get_num_threads(),
         "losses": figures,
-        "musts": [*plans(pace), *(must for some in musts for must in some)],
+        "musts": [must for some in musts for must in some],
     }
 
 
 if __name__ == "__main__":
-    report("plan_and_loss", measured)
+    report("loss", measured)
