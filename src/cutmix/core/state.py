@@ -87,3 +87,13 @@ class State:
     def epoch(self) -> int:
         """Return the epoch that the last step belongs to, counted from 1; 0 before the first step."""
         return self.timestamp.epoch + (self.timestamp.batch_in_epoch > 0)
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether the run has come to its end."""
+        return self.timestamp.reached(self.max_duration)
+
+    @property
+    def epoch_is_over(self) -> bool:
+        """Tell whether the epoch's last batch is behind us, where that can be told before the next one is asked for."""
+        return self.timestamp.batch_in_epoch == self.batches_per_epoch

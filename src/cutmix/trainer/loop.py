@@ -71,7 +71,7 @@ class Loop:
         """Train on from where the state is."""
         self._state.model.train()
         self._run(Event.FIT_START)
-        while not self._finished():
+        while not self._state.is_over:
             self._epoch()
         self._loggers.flush()
         self._run(Event.FIT_END)
@@ -83,14 +83,14 @@ class Loop:
         for batch in self._fetched():
             self._load(batch)
             self._step()
-            if self._finished() and not self._epoch_is_over():
+            if self._state.is_over and not self._state.epoch_is_over:
                 return
         self._end_epoch()
 
     def _fetched(self) -> Iterator[Batch]:
         start = self._state.timestamp
         batches = self._batches.epoch(start.epoch, start.batch_in_epoch)
-        while not self._epoch_is_over():
+        while not self._state.epoch_is_over:
             self._run(Event.BEFORE_DATALOADER)
             try:
                 batch = next(batches)
@@ -122,7 +122,7 @@ class Loop:
         run(Event.BATCH_END)
         interval = self._settings.eval_interval
         due = interval is not None and interval.unit != "ep" and interval.divides(before, state.timestamp)
-        self._evaluate(due=due or (self._finished() and not self._epoch_is_over()))
+        self._evaluate(due=due or (state.is_over and not state.epoch_is_over))
         run(Event.BATCH_CHECKPOINT)
 
     def _differentiate(self) -> int:
@@ -184,7 +184,7 @@ class Loop:
         self._run(Event.EPOCH_END)
         interval = self._settings.eval_interval
         due = interval is not None and interval.unit == "ep" and interval.divides(before, state.timestamp)
-        self._evaluate(due=due or self._finished())
+        self._evaluate(due=due or self._state.is_over)
         self._run(Event.EPOCH_CHECKPOINT)
 
     def _evaluate(self, *, due: bool) -> None:
@@ -197,13 +197,6 @@ class Loop:
     def _step_schedulers(self) -> None:
         for scheduler in self._state.schedulers:
             scheduler.step()
-
-    def _finished(self) -> bool:
-        return self._state.timestamp.reached(self._state.max_duration)
-
-    def _epoch_is_over(self) -> bool:
-        """Tell whether the epoch's last batch is behind us, where that can be told before the next one is asked for."""
-        return self._state.timestamp.batch_in_epoch == self._state.batches_per_epoch
 
 
 def _weighted(measured: list[dict[str, Figure]], counts: list[int]) -> dict[str, Figure]:

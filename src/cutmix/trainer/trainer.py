@@ -225,7 +225,7 @@ class Trainer:
         state = self.state
         if duration is not None:
             state.max_duration = Time.parse(duration).after(state.timestamp)
-        if state.timestamp.reached(state.max_duration):
+        if state.is_over:
             raise ValueError(
                 f"max_duration must lie ahead, got {state.max_duration}, which is reached; "
                 f"train on with fit(duration='{state.max_duration}')"
