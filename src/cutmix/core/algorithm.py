@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cutmix.core.event import Event
     from cutmix.core.logger import Logger
     from cutmix.core.state import State
@@ -23,3 +25,13 @@ class Algorithm(ABC):
     @abstractmethod
     def apply(self, event: Event, state: State, logger: Logger) -> None:
         """Act: change ``state``."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return what a checkpoint must hold for a run to go on as if it had not stopped: tensors and plain values.
+
+        What depends on the state of the run alone, as the time and the seed, needs none.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - not everybody has a state
+        """Take over what ``state_dict`` returned."""

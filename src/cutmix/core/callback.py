@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cutmix.core.logger import Logger
     from cutmix.core.state import State
 
@@ -37,6 +39,13 @@ class Callback:
     def eval_after_forward(self, state: State, logger: Logger) -> None: ...
     def eval_batch_end(self, state: State, logger: Logger) -> None: ...
     def eval_end(self, state: State, logger: Logger) -> None: ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return what a checkpoint must hold for a run to go on as if it had not stopped: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` returned; called after ``init``, before ``fit_start``."""
 
     def close(self) -> None:
         """Let go of what is held; called once, by ``Trainer.close``."""

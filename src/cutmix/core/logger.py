@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, final
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -25,6 +25,13 @@ class Logger(ABC):
 
     def flush(self) -> None:  # noqa: B027 - not every place holds back
         """Write out what is held back."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return what a checkpoint must hold for the log to go on where it was; called after ``flush``."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - not every place can be put back
+        """Take over what ``state_dict`` returned: what was logged since will be logged again."""
 
     def close(self) -> None:  # noqa: B027 - not every place is held
         """Let go of what is held; nothing is logged after this."""
