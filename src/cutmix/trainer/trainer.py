@@ -22,6 +22,7 @@ from cutmix.core.runner import Runner
 from cutmix.core.state import State
 from cutmix.core.time import Time
 from cutmix.keys import fold
+from cutmix.trainer.composer_arguments import refuse
 from cutmix.trainer.evaluation import Evaluator
 from cutmix.trainer.loggers import JsonLines, Timings
 from cutmix.trainer.loop import Loop, Settings
@@ -80,6 +81,7 @@ class Trainer:
         progress_bar: whether to show a bar and say what was chosen, on stderr.
         save_folder: where ``metrics.jsonl`` and ``timings.jsonl`` are written; made when ``fit`` starts. A figure that
             is nan or infinite is null there.
+        composers: none: what else Composer's Trainer takes is refused with the reason.
     """
 
     def __init__(  # noqa: PLR0913 - the names that Composer's users know
@@ -108,7 +110,9 @@ class Trainer:
         loggers: Logger | Sequence[Logger] | None = None,
         progress_bar: bool = True,
         save_folder: str | Path | None = None,
+        **composers: object,
     ) -> None:
+        refuse(composers, Trainer)
         place = device_for(device)
         context = precision_for(place, precision)
         self._is_closed = False
