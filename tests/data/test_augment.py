@@ -6,6 +6,7 @@ import torch
 from cutmix.core.event import Event
 from cutmix.core.state import State
 from cutmix.core.time import Timestamp
+from cutmix.core.world import World
 from cutmix.data.augment import Augment, cropped, flipped
 
 
@@ -79,7 +80,7 @@ def state_at(step, *, seed=0, rank=0):
         loss_fn=torch.nn.functional.cross_entropy,
         device=torch.device("cpu"),
         seed=seed,
-        rank=rank,
+        world=World(rank=rank),
         timestamp=Timestamp(batch=step),
     )
     state.batch = (numbered(16, 3, 16, 16), torch.arange(16))

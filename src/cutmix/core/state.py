@@ -10,6 +10,7 @@ import torch
 from cutmix.core.batch import get_item, set_item
 from cutmix.core.logger import value_of
 from cutmix.core.time import Moment, Time, Timestamp
+from cutmix.core.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +30,15 @@ if TYPE_CHECKING:
 class State:
     """Where a run is and what it works with. Algorithms change it; callbacks read it."""
 
-    model: nn.Module
+    model: nn.Module  # the user's own
     loss_fn: Callable[[Any, Any], Tensor]
     device: torch.device
     seed: int
-    rank: int = 0
+    world: World = field(default_factory=World)
     precision: str = "fp32"
     input_key: Key = 0
     target_key: Key = 1
+    forward: Callable[..., Any] = field(init=False)  # what is called: the model, or what wraps it
 
     optimizers: list[Optimizer] = field(default_factory=list)
     schedulers: list[LRScheduler] = field(default_factory=list)
@@ -53,6 +55,14 @@ class State:
     loss: Tensor | None = None
     train_figures: dict[str, Figure] = field(default_factory=dict)  # of the last step, computed when asked for
     eval_metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
+
+    def __post_init__(self) -> None:
+        self.forward = self.model
+
+    @property
+    def rank(self) -> int:
+        """Return this process's number among those that train together; 0 writes the files."""
+        return self.world.rank
 
     @property
     def train_metrics(self) -> dict[str, float | Tensor]:

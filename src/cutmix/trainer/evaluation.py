@@ -70,7 +70,7 @@ class Evaluator:
             images, target = state.batch_get_item(state.input_key), _plain(state.batch_get_item(state.target_key))
             run(Event.EVAL_BEFORE_FORWARD)
             with self.precision:
-                state.outputs = state.model(images)
+                state.outputs = state.forward(images)
                 state.loss = loss_of(state, target)
             run(Event.EVAL_AFTER_FORWARD)
             samples.append(num_samples(images))

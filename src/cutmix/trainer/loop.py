@@ -153,7 +153,7 @@ class Loop:
         state.batch = batch
         run(Event.BEFORE_FORWARD)
         with self._settings.precision:
-            state.outputs = state.model(state.batch_get_item(state.input_key))
+            state.outputs = state.forward(state.batch_get_item(state.input_key))
         run(Event.AFTER_FORWARD)
         run(Event.BEFORE_LOSS)
         target = state.batch_get_item(state.target_key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ def device_for(device: str | torch.device | None) -> torch.device:
         raise ValueError(f"device must be 'cpu', 'gpu', 'mps' or a torch.device, got {device!r}") from None
     if found.type not in ("cpu", *_accelerators()):
         raise ValueError(f"device must be there, got {device!r}, and torch finds none; use device='cpu'")
+    if found.type == "cuda" and found.index is None:
+        return _cuda_of_this_process()
     return torch.empty(0, device=found).device  # with its index, as tensors there will have it
 
 
@@ -54,6 +57,17 @@ def precision_for(device: torch.device, precision: str) -> AbstractContextManage
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}; take 'amp_bf16'")
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "amp_bf16" else nullcontext()
+
+
+def _cuda_of_this_process() -> torch.device:
+    """Return the current GPU, or the one that a launcher means by this process's number on its machine."""
+    index, there = int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())), torch.cuda.device_count()
+    if index >= there:
+        raise ValueError(
+            f"device must be there for each process of a machine, got LOCAL_RANK {index} and {there} of cuda; "
+            "start no more processes than that"
+        )
+    return torch.device("cuda", index)
 
 
 def _accelerators() -> list[str]:

@@ -28,6 +28,7 @@ from cutmix.trainer.loggers import JsonLines, Timings
 from cutmix.trainer.loop import Loop, Settings
 from cutmix.trainer.optim import check_optimizers, check_schedulers, default_optimizer
 from cutmix.trainer.order import batches_of, limit_for
+from cutmix.trainer.processes import join
 from cutmix.trainer.progress import ProgressBar, say
 from cutmix.trainer.runtime import device_for, generators_of, precision_for, seeded
 from cutmix.trainer.scores import TrainMetrics, on_device
@@ -114,6 +115,7 @@ class Trainer:
     ) -> None:
         refuse(composers, Trainer)
         place = device_for(device)
+        world = join(place)
         context = precision_for(place, precision)
         self._is_closed = False
         self._files = [] if save_folder is None else [JsonLines(Path(save_folder) / name) for name in FILES]
@@ -123,7 +125,8 @@ class Trainer:
             model=model.to(place),
             loss_fn=loss_fn,
             device=place,
-            seed=_seed_for(seed),
+            seed=world.broadcast(_seed_for(seed)),
+            world=world,
             precision=precision,
             input_key=input_key,
             target_key=target_key,

@@ -1,0 +1,38 @@
+"""The processes that train one model together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Who trains together: here one process, which hears only itself.
+
+    Each method is called by all ranks at the same point of the run, or by none: a rank that calls alone waits for ever.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # among the processes of this machine
+
+    def barrier(self) -> None:
+        """Wait until all ranks have come here."""
+
+    def broadcast(self, value: Value) -> Value:
+        """Return rank 0's ``value``: anything that can be pickled."""
+        return value
+
+    def gathered(self, value: Value) -> list[Value]:
+        """Return every rank's ``value``, in the order of the ranks: anything that can be pickled."""
+        return [value]
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """Return the sum of all ranks' tensors, which are alike in shape and dtype; the same to the bit on each."""
+        return tensor
