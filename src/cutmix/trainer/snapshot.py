@@ -1,0 +1,191 @@
+"""A run as a value: all that it needs to go on as if it had not stopped, and the way back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from cutmix.core.time import Timestamp
+from cutmix.losses import Mixed
+from cutmix.trainer.optimizer_state import (
+    check_savable,
+    optimizer_differences,
+    optimizer_state,
+    put_back_optimizer,
+    scheduler_differences,
+    scheduler_state,
+)
+from cutmix.trainer.parting import joined, parted, taken_out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cutmix.core.algorithm import Algorithm
+    from cutmix.core.callback import Callback
+    from cutmix.core.state import State
+
+_SHOWN = 8  # differences, of what may be thousands
+_ONLY_WATCHING = frozenset({"Timings/0"})  # a run without a save_folder has none, and is the same run
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """What a checkpoint holds: tensors by the file that they go to and by name, and values."""
+
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    values: Mapping[str, Any]
+
+
+@final
+class CheckpointError(ValueError):
+    """A checkpoint that is torn, altered, or of another run."""
+
+
+def check_capture(state: State) -> None:
+    """Refuse a run that could not be captured later on."""
+    check_savable(state.optimizers, _names(state))
+
+
+def capture(state: State) -> Content:
+    """Return the run as it is between two steps. Its tensors are those in use: write or copy them before the next step.
+
+    Nothing is changed and nothing drawn. Chance is no part of it, since it depends on the seed and the time only; nor
+    are gradients, which each step makes anew, and buffers that the model keeps out of its ``state_dict``.
+    """
+    check_capture(state)
+    names, model = _names(state), state.model.state_dict()
+    weights = {name: value for name, value in model.items() if isinstance(value, Tensor)}
+    values, training = parted(
+        {
+            "seed": state.seed,
+            "processes": state.world.size,
+            "timestamp": asdict(state.timestamp),
+            "batches_per_epoch": state.batches_per_epoch,
+            "eval_metrics": state.eval_metrics,
+            "train_metrics": state.train_metrics,
+            "loss": state.loss,
+            "model": {name: value for name, value in model.items() if name not in weights},
+            "loss_fn": _loss(state).state_dict(),
+            "optimizers": [optimizer_state(optimizer, names) for optimizer in state.optimizers],
+            "schedulers": [scheduler_state(scheduler) for scheduler in state.schedulers],
+            "parts": {name: held for name, part in _parts(state).items() if (held := part.state_dict())},
+        }
+    )
+    return Content({"weights": weights, "training": training}, values)
+
+
+def restore(content: Content, state: State) -> None:
+    """Put ``state`` where ``content`` was captured, in the memory that it has: its parameters stay the ones they are.
+
+    Its duration stays too, and so do gradients and the functions of schedulers.
+
+    Raises:
+        CheckpointError: when it was another run; all differences are named, and model and optimizers stay as they are.
+    """
+    saved = _fitting(content, state)
+    for name, part in _parts(state).items():  # first those who may refuse, while model and optimizers are as they were
+        if name in saved["parts"]:
+            part.load_state_dict(saved["parts"][name])
+    state.model.load_state_dict(saved["model"])
+    _loss(state).load_state_dict(saved["loss_fn"])
+    for optimizer, before in zip(state.optimizers, saved["optimizers"], strict=True):
+        put_back_optimizer(optimizer, before, _names(state))
+    for scheduler, before in zip(state.schedulers, saved["schedulers"], strict=True):
+        scheduler.load_state_dict(before["state"])
+    state.timestamp = Timestamp(**saved["timestamp"])
+    state.eval_metrics, state.train_figures, state.loss = saved["eval_metrics"], saved["train_metrics"], saved["loss"]
+
+
+def _fitting(content: Content, state: State) -> dict[str, Any]:
+    """Return what ``content`` holds when ``state`` can go on from it as if it had not stopped."""
+    training, wanted = content.tensors["training"], taken_out(content.values)
+    found = [
+        *(f"its training state lacks {name}" for name in sorted(wanted - set(training))),
+        *(f"its training state holds {name}, which nothing refers to" for name in sorted(set(training) - wanted)),
+    ]
+    saved = dict[str, Any]()
+    if not found:
+        saved = joined(content.values, training)
+        saved["model"] |= content.tensors["weights"]
+        found = list(_differences(saved, state))
+    if found:
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise CheckpointError(
+            f"a checkpoint must be of a run like the one that goes on from it, but {'; '.join(found[:_SHOWN])}{more}: "
+            "start this run as that one was, or take the weights alone with load_weights(model, path)"
+        )
+    return saved
+
+
+def _differences(saved: Mapping[str, Any], state: State) -> Iterator[str]:
+    """Tell in what the run that was saved was another."""
+    if state.seed != saved["seed"]:
+        yield f"its seed is {saved['seed']}, here it is {state.seed}"
+    yield from _data_differences(saved, state)
+    yield from _module_differences("model", state.model, saved["model"])
+    yield from _module_differences("loss_fn", _loss(state), saved["loss_fn"])
+    for kind, here, there in (
+        ("optimizers", state.optimizers, saved["optimizers"]),
+        ("schedulers", state.schedulers, saved["schedulers"]),
+    ):
+        if len(here) != len(there):
+            yield f"it has {len(there)} {kind}, here are {len(here)}"
+    for optimizer, before in zip(state.optimizers, saved["optimizers"], strict=False):
+        yield from optimizer_differences(optimizer, before, _names(state))
+    for scheduler, before in zip(state.schedulers, saved["schedulers"], strict=False):
+        yield from scheduler_differences(scheduler, before)
+    for name in set(saved["parts"]) - set(_parts(state)) - _ONLY_WATCHING:
+        yield f"it holds the state of {name}, which is not here: hand it in again"
+
+
+def _data_differences(saved: Mapping[str, Any], state: State) -> Iterator[str]:
+    """Tell in what its batches were others."""
+    # Each process fetches, mixes and drops out by its own number, so that no step would be the same with more or fewer.
+    if state.world.size != saved["processes"]:
+        yield f"it was trained by {saved['processes']} processes, here are {state.world.size}"
+    here, there = state.batches_per_epoch, saved["batches_per_epoch"]  # an epoch that begins may have others
+    if saved["timestamp"]["batch_in_epoch"] and None not in (here, there) and here != there:
+        yield f"it stopped within an epoch of {there} batches, of which there are {here} here"
+
+
+def _module_differences(what: str, module: nn.Module, saved: Mapping[str, Any]) -> Iterator[str]:
+    live = module.state_dict()
+    yield from (f"it lacks {name} of {what}" for name in live if name not in saved)
+    yield from (f"it holds {name}, which {what} has not" for name in saved if name not in live)
+    for name, value in live.items():
+        if name in saved and (here := _form(value)) != (there := _form(saved[name])) and here:
+            yield f"its {name} is {there}, that of {what} is {here}"
+
+
+def _form(value: object) -> str:
+    """Return the dtype and the shape of a tensor; nothing where they are not known yet, or for what is none."""
+    if not isinstance(value, Tensor) or is_lazy(value):
+        return ""
+    return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+
+
+def _names(state: State) -> dict[Tensor, str]:
+    """Name what optimizers may hold: the model's parameters as it does, the loss's behind ``loss_fn/``."""
+    of_loss = {parameter: f"loss_fn/{name}" for name, parameter in _loss(state).named_parameters()}
+    return {**of_loss, **{parameter: name for name, parameter in state.model.named_parameters()}}
+
+
+def _loss(state: State) -> nn.Module:
+    """Return the loss as a module; a function is one without a state."""
+    loss = state.loss_fn.loss_fn if isinstance(state.loss_fn, Mixed) else state.loss_fn
+    return loss if isinstance(loss, nn.Module) else nn.Identity()
+
+
+def _parts(state: State) -> dict[str, Algorithm | Callback]:
+    """Name algorithms and callbacks by their classes, and those of one class by their number."""
+    seen, named = Counter[str](), {}
+    for part in (*state.algorithms, *state.callbacks):
+        kind = type(part).__name__
+        named[f"{kind}/{seen[kind]}"] = part
+        seen[kind] += 1
+    return named
