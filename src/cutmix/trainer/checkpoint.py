@@ -1,0 +1,235 @@
+"""Checkpoints: folders that are there as a whole or not at all, and that prove what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from cutmix.trainer.codec import decode, encode
+from cutmix.trainer.manifest import MANIFEST, VALUES, CheckpointError, Listed, Manifest, NewerFormatError
+from cutmix.trainer.tensorfile import TensorFile, read_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from cutmix.core.time import Timestamp
+
+WEIGHTS = "weights.safetensors"
+_NAME = re.compile(r"ep(\d+)-ba(\d+)")
+_STRAY = re.compile(r"\.(ep\d+-ba\d+)\.(writing|replaced|removed)")
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """What a checkpoint holds: ``tensors`` by file and name, and ``values``, of the kinds that ``codec`` takes."""
+
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    values: Mapping[str, Any]
+
+
+def name_for(time: Timestamp) -> str:
+    """Return the name of the checkpoint of this moment: ``ep3-ba1200`` after 3 epochs and 1200 batches."""
+    return f"ep{time.epoch}-ba{time.batch}"
+
+
+def write(folder: Path, content: Content) -> None:
+    """Write ``content`` beside ``folder`` and bring it there in one move, in place of a checkpoint of that name.
+
+    Tensors may be of any strides, on any device. Different views of one memory are stored apart.
+
+    Raises:
+        ValueError: when a value or a tensor cannot be stored; nothing is touched.
+        OSError: when there is no room, or no right to it; other checkpoints stay as they are.
+    """
+    if not _NAME.fullmatch(folder.name):
+        raise ValueError(f"folder must be named as name_for names it, such as ep3-ba1200, got {folder.name!r}")
+    text = encode(dict(content.values)).encode()
+    files = {f"{stem}.safetensors": TensorFile.of(tensors) for stem, tensors in content.tensors.items()}
+    working = _beside(folder, "writing")
+    try:
+        _make(working)
+        listed = {VALUES: _write_file(working / VALUES, [text])}
+        listed |= {name: _write_file(working / name, file.chunks()) for name, file in files.items()}
+        _write_file(working / MANIFEST, [_manifest(listed, files).text()])
+        _sync(working)
+        _publish(working, folder)
+    except OSError as error:
+        needed = len(text) + sum(file.size for file in files.values())
+        raise OSError(error.errno, _refusal(folder, needed, error)) from error
+    finally:
+        _discard(working)
+
+
+def read(folder: Path) -> Content:
+    """Return what ``folder`` holds, all of it verified. Tensors that were one memory, seen alike, are one again.
+
+    Raises:
+        CheckpointError: when anything in it is not as it was written.
+    """
+    manifest = Manifest.of(folder)
+    with manifest.verified(folder, VALUES) as file, _named(folder / VALUES):
+        values = decode(file.read().decode("ascii"))
+    names = [name for name in manifest.files if name != VALUES]
+    return Content({name.removesuffix(".safetensors"): _tensors_in(folder, manifest, name) for name in names}, values)
+
+
+def read_weights(folder: Path) -> Mapping[str, Tensor]:
+    """Return the tensors of ``weights.safetensors`` alone, verified."""
+    return _tensors_in(folder, Manifest.of(folder), WEIGHTS)
+
+
+def verify(folder: Path) -> None:
+    """Refuse a checkpoint that is not, to the bit, as it was written.
+
+    Raises:
+        CheckpointError: it names the file and what is wrong with it.
+    """
+    manifest = Manifest.of(folder)
+    for name in manifest.files:
+        with manifest.verified(folder, name):
+            pass
+
+
+def checkpoints(parent: Path) -> list[Path]:
+    """Return the checkpoints in ``parent`` by their names, the oldest first; none is looked into."""
+    if not parent.is_dir():
+        return []
+    named = [(found, path) for path in parent.iterdir() if (found := _NAME.fullmatch(path.name))]
+    return [path for found, path in sorted(named, key=lambda pair: (int(pair[0][2]), int(pair[0][1])))]
+
+
+def newest(parent: Path) -> Path | None:
+    """Return the newest checkpoint in ``parent`` that verifies; those passed over are named in warnings.
+
+    Raises:
+        NewerFormatError: when the newest is whole, but of a format that is not known here.
+    """
+    for folder in reversed(checkpoints(parent)):
+        try:
+            verify(folder)
+        except NewerFormatError:
+            raise
+        except CheckpointError as error:
+            warnings.warn(f"{error} It is passed over for the checkpoint before it.", stacklevel=2)
+        else:
+            return folder
+    return None
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint, which is gone as a whole at once."""
+    removed = _beside(folder, "removed")
+    _discard(removed)
+    folder.rename(removed)
+    _discard(removed)
+
+
+def sweep(parent: Path) -> None:
+    """Clear away what interrupted writes and removals have left in ``parent``; only one process may do so."""
+    strays = [(found, path) for path in parent.glob(".*") if (found := _STRAY.fullmatch(path.name))]
+    for found, path in strays:
+        home = parent / found[1]
+        # Killed between the two moves of a replacement: what was there before is whole, and goes back.
+        if found[2] == "replaced" and not home.exists():
+            path.rename(home)
+        else:
+            _discard(path)
+
+
+def _tensors_in(folder: Path, manifest: Manifest, name: str) -> Mapping[str, Tensor]:
+    with manifest.verified(folder, name) as file, _named(folder / name):
+        return read_tensors(file.read(), manifest.aliases.get(name, {}), manifest.views.get(name, {}))
+
+
+@contextmanager
+def _named(path: Path) -> Generator[None]:
+    """Say which file it is that cannot be read."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} must hold what this library writes, got other: {error}") from error
+
+
+def _manifest(listed: Mapping[str, Listed], files: Mapping[str, TensorFile]) -> Manifest:
+    return Manifest(
+        files=listed,
+        aliases={name: file.aliases for name, file in files.items() if file.aliases},
+        views={name: file.views for name, file in files.items() if file.views},
+    )
+
+
+def _beside(folder: Path, purpose: str) -> Path:
+    return folder.with_name(f".{folder.name}.{purpose}")
+
+
+def _make(working: Path) -> None:
+    """Make an empty folder, and those above it that are not there."""
+    _discard(working)
+    missing = [path for path in working.parents if not path.exists()]
+    working.mkdir(parents=True)
+    for path in missing:
+        _sync(path.parent)
+
+
+def _write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> Listed:
+    """Write a new file down to the disk, and return what the manifest says of it."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("xb") as file:
+        for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return Listed(size, digest.hexdigest())
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names in ``folder`` down to the disk."""
+    if os.name == "nt":  # which has no such thing
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _publish(working: Path, folder: Path) -> None:
+    """Move ``working`` to where it belongs, the checkpoint that stands there out of its way."""
+    replaced = _beside(folder, "replaced")
+    _discard(replaced)
+    if folder.exists():
+        folder.rename(replaced)
+    try:
+        working.rename(folder)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(folder)
+        raise
+    _sync(folder.parent)
+    _discard(replaced)
+
+
+def _discard(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _refusal(folder: Path, needed: int, error: OSError) -> str:
+    there = next((path for path in folder.parents if os.path.exists(path)), folder.parent)  # noqa: PTH110 - a path too long is not there
+    return (
+        f"save_folder must take a checkpoint of {needed} bytes, got '{error.strerror}' for {folder} with "
+        f"{shutil.disk_usage(there).free} bytes free; make room, or name another folder. Earlier checkpoints are intact"
+    )
