@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, final
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cutmix.core.time import Timestamp
 from cutmix.losses import Mixed
+from cutmix.trainer.checkpoint import Content
+from cutmix.trainer.manifest import CheckpointError
 from cutmix.trainer.optimizer_state import (
     check_savable,
     optimizer_differences,
@@ -30,20 +32,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 8  # differences, of what may be thousands
 _ONLY_WATCHING = frozenset({"Timings/0"})  # a run without a save_folder has none, and is the same run
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Content:
-    """What a checkpoint holds: tensors by the file that they go to and by name, and values."""
-
-    tensors: Mapping[str, Mapping[str, Tensor]]
-    values: Mapping[str, Any]
-
-
-@final
-class CheckpointError(ValueError):
-    """A checkpoint that is torn, altered, or of another run."""
 
 
 def check_capture(state: State) -> None:
