@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from cutmix.algorithms import CutMix, MixUp
 from cutmix.core import Callback
 from cutmix.trainer import Trainer
-from cutmix.trainer.optim import cosine_with_warmup
 from cutmix.trainer.runtime import device_for
 
 IMAGES, LABELS = torch.rand(4, 3, 6, 5), torch.arange(4) % 2
@@ -35,7 +34,7 @@ def trainer(batches=BATCHES, model=None, **settings):
         ({"max_duration": 0}, r"max_duration .* got 0"),
         ({"eval_interval": "often"}, r"eval_interval must be .* got 'often'"),
         ({"eval_interval": -1}, r"eval_interval must be .* got -1"),
-        ({"precision": "fp8"}, r"precision must be one of fp32, amp_bf16, got 'fp8'"),
+        ({"precision": "fp8"}, r"precision must be one of fp32, amp_bf16, amp_fp16, got 'fp8'"),
         ({"device": "tpu"}, r"device must be 'cpu', 'gpu', 'mps' or a torch.device, got 'tpu'"),
         ({"device_train_microbatch_size": 0}, r"device_train_microbatch_size must be at least 1, got 0; None"),
         ({"device_train_microbatch_size": "auto"}, r"device_train_microbatch_size must be at least 1, got 'auto'"),
@@ -251,52 +250,3 @@ def test_batches_of_every_kind_are_trained_and_measured_alike(batch, keys, micro
 
 def test_a_loss_that_reads_the_outputs_is_taken():
     trainer(model=Packed(), loss_fn=lambda outputs, target: F.cross_entropy(outputs.logits, target)).fit()
-
-
-class Rates(Callback):
-    def __init__(self):
-        self.rates = []
-
-    def batch_start(self, state, logger):
-        self.rates.append(state.optimizers[0].param_groups[0]["lr"])
-
-
-def test_the_rate_rises_in_a_line_and_falls_along_a_cosine_to_nothing():
-    model, watch = network(), Rates()
-    optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
-    schedule = cosine_with_warmup(optimizer, total_steps=20, warmup=0.2)
-    trainer(
-        model=model,
-        optimizers=optimizer,
-        schedulers=schedule,
-        step_schedulers_every_batch=True,
-        max_duration=20,
-        callbacks=watch,
-    ).fit()
-
-    assert watch.rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
-    assert watch.rates[12] == pytest.approx(1.0)
-    assert watch.rates[4:] == sorted(watch.rates[4:], reverse=True)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 10])
-def test_a_rate_that_rises_nearly_to_the_end_still_falls_to_nothing(steps):
-    optimizer = torch.optim.SGD(network().parameters(), lr=1.0)
-    schedule = cosine_with_warmup(optimizer, steps, warmup=0.99)
-    rates = []
-    for _ in range(steps):
-        rates += schedule.get_last_lr()
-        optimizer.step()
-        schedule.step()
-
-    assert rates[-1] == 1.0
-    assert schedule.get_last_lr() == [pytest.approx(0.0)]
-
-
-@pytest.mark.parametrize(
-    ("steps", "warmup", "said"), [(0, 0.1, "total_steps"), (10, 1.0, "warmup"), (10, -0.1, "warmup")]
-)
-def test_a_schedule_of_no_steps_is_refused(steps, warmup, said):
-    with pytest.raises(ValueError, match=f"{said} must"):
-        cosine_with_warmup(torch.optim.SGD(network().parameters()), steps, warmup)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor, nn
+    from torch.amp import GradScaler
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
@@ -42,6 +43,7 @@ class State:
 
     optimizers: list[Optimizer] = field(default_factory=list)
     schedulers: list[LRScheduler] = field(default_factory=list)
+    scaler: GradScaler | None = None  # of the gradients, in float16
     algorithms: tuple[Algorithm, ...] = ()
     callbacks: tuple[Callback, ...] = ()
 
@@ -54,7 +56,9 @@ class State:
     outputs: Any = None
     loss: Tensor | None = None
     train_figures: dict[str, Figure] = field(default_factory=dict)  # of the last step, computed when asked for
-    eval_metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
+    eval_metrics: dict[str, float] = field(default_factory=dict)  # the latest; at EVAL_END of the one that ends
+    evaluated: dict[str, int] = field(default_factory=dict)  # the step of the last evaluation, by evaluator; -1: none
+    stop_reason: str | None = None  # set by whoever wants training to stop at the end of this step
 
     def __post_init__(self) -> None:
         self.forward = self.model
@@ -100,8 +104,8 @@ class State:
 
     @property
     def is_over(self) -> bool:
-        """Tell whether the run has come to its end."""
-        return self.timestamp.reached(self.max_duration)
+        """Tell whether the run has come to its end, or was told to stop."""
+        return self.stop_reason is not None or self.timestamp.reached(self.max_duration)
 
     @property
     def epoch_is_over(self) -> bool:

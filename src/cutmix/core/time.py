@@ -36,10 +36,12 @@ class Timestamp:
 
     def share_of(self, duration: "Time", batches_per_epoch: int | None) -> float:
         """Return how much of ``duration``, from the start of the run, is over: by batches where that can be told."""
-        count: float = self.get(duration.unit)
-        if duration.unit == "ep" and batches_per_epoch is not None:
-            count += self.batch_in_epoch / batches_per_epoch
-        return min(count / duration.value, 1.0)
+        return min(self.count(duration.unit, batches_per_epoch) / duration.value, 1.0)
+
+    def count(self, unit: Unit, batches_per_epoch: int | None) -> float:
+        """Return how many epochs, batches or samples are behind the run, parts of an epoch too if they can be told."""
+        begun = self.batch_in_epoch / batches_per_epoch if unit == "ep" and batches_per_epoch is not None else 0
+        return self.get(unit) + begun
 
     def next_batch(self, samples: int) -> "Timestamp":
         """Return the time after one more batch, of ``samples`` samples."""

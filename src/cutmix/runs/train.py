@@ -17,10 +17,10 @@ from cutmix.data.images import LabelledImages, Splits
 from cutmix.data.loading import load
 from cutmix.keys import fold, generator_for
 from cutmix.pictures import mixed_images
-from cutmix.runs.config import config_of, steps_of
+from cutmix.runs.config import config_of
 from cutmix.runs.folder import RunFolder
 from cutmix.runs.settings import Settings, Task
-from cutmix.trainer.optim import cosine_with_warmup
+from cutmix.trainer.optim import CosineWithWarmup
 from cutmix.trainer.runtime import device_for
 from cutmix.trainer.trainer import Trainer
 
@@ -82,8 +82,7 @@ class Job:
             task.max_duration,
             [*augmentation, *self.settings.recipes],
             optimizers=optimizer,
-            schedulers=cosine_with_warmup(optimizer, steps_of(task, len(train))),
-            step_schedulers_every_batch=True,
+            schedulers=CosineWithWarmup(),
             seed=self.settings.seed,
             progress_bar=progress_bar,
             save_folder=folder.path,

@@ -15,7 +15,7 @@ from cutmix.core.batch import num_samples, to_device
 from cutmix.core.event import Event
 from cutmix.keys import fold
 from cutmix.losses import mixed_in
-from cutmix.trainer.order import check, generators_in, iterate
+from cutmix.trainer.order import generators_in, iterate
 from cutmix.trainer.runtime import generators_of, seeded
 from cutmix.trainer.scores import computed, eval_scores, loss_of
 
@@ -28,36 +28,39 @@ if TYPE_CHECKING:
     from cutmix.core.batch import Batch
     from cutmix.core.runner import Runner
     from cutmix.core.state import State
+    from cutmix.core.time import Time
     from cutmix.trainer.order import Source
     from cutmix.trainer.scores import Metric
 
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class Evaluator:
-    """Measures a model on batches that are never mixed."""
+class Evaluation:
+    """Measures a model on batches that are never mixed; its figures are called ``eval/loss``, ``eval/LABEL/loss``."""
 
-    source: Source | None
+    label: str  # empty for one that is nameless
+    source: Source
     limit: int | None
     metrics: Mapping[str, Metric]
     precision: AbstractContextManager[object]
+    interval: Time | None  # None: never in training
+
+    @property
+    def prefix(self) -> str:
+        """Return what the names of the figures begin with."""
+        return f"eval/{self.label}" if self.label else "eval"
 
     def measure(self, run: Runner) -> dict[str, float]:
         """Return the loss, the accuracy where there are classes, and the user's metrics, over all samples."""
         state = run.state
-        generators = (*generators_of(state.device), *generators_in(self.source))
+        before, generators = state.eval_metrics, (*generators_of(state.device), *generators_in(self.source))
         with _set_aside(state), seeded(fold(state.seed, "eval"), generators), torch.no_grad():
             run(Event.EVAL_START)
-            state.eval_metrics = self._over(self._batches(), run)
-            run.logger.log_metrics({"epoch": state.epoch, **state.eval_metrics}, state.timestamp.batch)
+            state.eval_metrics = measured = self._over(islice(iterate(self.source), self.limit), run)
+            run.logger.log_metrics({"epoch": state.epoch, **measured}, state.timestamp.batch)
             run(Event.EVAL_END)
-        return state.eval_metrics
-
-    def _batches(self) -> Iterator[Batch]:
-        if self.source is None:
-            raise ValueError("eval_dataloader must be given to evaluate, got None; pass it here or to the Trainer")
-        check(self.source, "eval_dataloader")
-        return islice(iterate(self.source), self.limit)
+        state.eval_metrics = {**before, **measured}
+        return measured
 
     def _over(self, batches: Iterator[Batch], run: Runner) -> dict[str, float]:
         state, samples = run.state, list[int]()
@@ -74,15 +77,17 @@ class Evaluator:
                 state.loss = loss_of(state, target)
             run(Event.EVAL_AFTER_FORWARD)
             samples.append(num_samples(images))
-            for name, score in {"eval/loss": state.loss, **eval_scores(state, target)}.items():
+            for name, score in {"loss": state.loss, **eval_scores(state, target)}.items():
                 scores[name].append(score)
             for metric in self.metrics.values():
                 metric.update(state.outputs, target)
             run(Event.EVAL_BATCH_END)
         if not sum(samples):
             raise ValueError("eval_dataloader must give at least one batch, got none; leave it None not to evaluate")
-        means = {name: _mean(torch.stack(values).tolist(), samples) for name, values in scores.items()}
-        return {**means, **computed(self.metrics, "eval")}
+        means = {
+            f"{self.prefix}/{name}": _mean(torch.stack(values).tolist(), samples) for name, values in scores.items()
+        }
+        return {**means, **computed(self.metrics, self.prefix)}
 
 
 def _plain(target: Any) -> Any:  # noqa: ANN401 - the user's

@@ -11,20 +11,22 @@ from cutmix.core.batch import num_samples, split, to_device
 from cutmix.core.event import Event
 from cutmix.core.logger import value_of
 from cutmix.keys import fold
+from cutmix.trainer import precision
 from cutmix.trainer.loggers import EVERY
+from cutmix.trainer.optim import clip
 from cutmix.trainer.runtime import generators_of
 from cutmix.trainer.scores import loss_of, train_scores
 from cutmix.trees import leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from cutmix.core.batch import Batch
     from cutmix.core.logger import Figure, Loggers
     from cutmix.core.runner import Runner
-    from cutmix.core.time import Time
-    from cutmix.trainer.evaluation import Evaluator
+    from cutmix.core.time import Timestamp
+    from cutmix.trainer.evaluation import Evaluation
     from cutmix.trainer.order import DrawnBatches, GivenBatches
 
 
@@ -36,7 +38,7 @@ class Settings:
     precision: AbstractContextManager[object]
     microbatch_size: int | None
     step_schedulers_every_batch: bool
-    eval_interval: Time | None  # None: never
+    gradient_clip_norm: float | None
 
     def __post_init__(self) -> None:
         size = self.microbatch_size
@@ -44,6 +46,9 @@ class Settings:
             raise ValueError(
                 f"device_train_microbatch_size must be at least 1, got {size!r}; None computes the batch at once"
             )
+        norm = self.gradient_clip_norm
+        if norm is not None and (not isinstance(norm, int | float) or not norm > 0.0):
+            raise ValueError(f"gradient_clip_norm must be above 0, got {norm!r}; None leaves the gradients as they are")
 
 
 @final
@@ -55,17 +60,17 @@ class Loop:
         run: Runner,
         loggers: Loggers,
         batches: DrawnBatches | GivenBatches,
-        evaluator: Evaluator | None,
+        evaluations: Sequence[Evaluation],
         settings: Settings,
     ) -> None:
         self._run = run
         self._state = run.state
         self._loggers = loggers
         self._batches = batches
-        self._evaluator = evaluator
+        self._evaluations = [(evaluation, every) for evaluation in evaluations if (every := evaluation.interval)]
+        run.state.evaluated = {evaluation.label: -1 for evaluation, _ in self._evaluations}
         self._settings = settings
         self._generator = generators_of(run.state.device)[1]
-        self._evaluated = -1  # the step of the last evaluation
 
     def fit(self) -> None:
         """Train on from where the state is."""
@@ -112,17 +117,17 @@ class Loop:
         run(Event.BATCH_START)
         run(Event.BEFORE_TRAIN_BATCH)
         samples = self._differentiate()
+        precision.unscale(state)
         run(Event.AFTER_TRAIN_BATCH)
-        for optimizer in state.optimizers:
-            optimizer.step()
+        if (norm := self._settings.gradient_clip_norm) is not None:
+            state.train_figures["train/grad_norm"] = clip(state.optimizers, norm)
+        precision.step(state)
         if self._settings.step_schedulers_every_batch:
-            self._step_schedulers()
+            precision.step_schedulers(state)
         state.timestamp = before.next_batch(samples)
         self._log()
         run(Event.BATCH_END)
-        interval = self._settings.eval_interval
-        due = interval is not None and interval.unit != "ep" and interval.divides(before, state.timestamp)
-        self._evaluate(due=due or (state.is_over and not state.epoch_is_over))
+        self._evaluate(before)
         run(Event.BATCH_CHECKPOINT)
 
     def _differentiate(self) -> int:
@@ -161,7 +166,7 @@ class Loop:
             state.loss = loss_of(state, target)
         run(Event.AFTER_LOSS)
         run(Event.BEFORE_BACKWARD)
-        (state.loss if share == 1.0 else state.loss * share).backward()
+        precision.backward(state.loss if share == 1.0 else state.loss * share, state)
         run(Event.AFTER_BACKWARD)
         return {"train/loss": state.loss.detach(), **train_scores(state, target)}
 
@@ -179,24 +184,28 @@ class Loop:
                 "a generator gives its batches once: pass a function that makes one"
             )
         if not self._settings.step_schedulers_every_batch:
-            self._step_schedulers()
+            precision.step_schedulers(state)
         state.timestamp = before.next_epoch()
         self._run(Event.EPOCH_END)
-        interval = self._settings.eval_interval
-        due = interval is not None and interval.unit == "ep" and interval.divides(before, state.timestamp)
-        self._evaluate(due=due or self._state.is_over)
+        self._evaluate(before)
         self._run(Event.EPOCH_CHECKPOINT)
 
-    def _evaluate(self, *, due: bool) -> None:
-        step = self._state.timestamp.batch
-        if due and self._evaluator and self._settings.eval_interval and step != self._evaluated:
-            self._evaluated = step
-            self._evaluator.measure(self._run)
-            self._loggers.flush()
+    def _evaluate(self, before: Timestamp) -> None:
+        """Evaluate what is due since ``before``; when training ends, all that was not evaluated at this step."""
+        state = self._state
+        for evaluation, every in self._evaluations:
+            if every.divides(before, state.timestamp):
+                self._measure(evaluation)
+        if state.is_over and not state.epoch_is_over:
+            for evaluation, _ in self._evaluations:
+                self._measure(evaluation)
 
-    def _step_schedulers(self) -> None:
-        for scheduler in self._state.schedulers:
-            scheduler.step()
+    def _measure(self, evaluation: Evaluation) -> None:
+        step = self._state.timestamp.batch
+        if self._state.evaluated[evaluation.label] != step:
+            self._state.evaluated[evaluation.label] = step
+            evaluation.measure(self._run)
+            self._loggers.flush()
 
 
 def _weighted(measured: list[dict[str, Figure]], counts: list[int]) -> dict[str, Figure]:

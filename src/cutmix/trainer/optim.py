@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
 
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from cutmix.core.algorithm import Algorithm
+from cutmix.core.event import Event
+from cutmix.core.time import Time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,32 +21,140 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from cutmix.core.logger import Logger
+    from cutmix.core.state import State
+    from cutmix.core.time import Timestamp
+
 
 def default_optimizer(model: nn.Module) -> Optimizer:
     """Return what the Trainer takes when it is given none."""
     return torch.optim.AdamW(model.parameters(), lr=1e-3)
 
 
-def cosine_with_warmup(optimizer: Optimizer, total_steps: int, warmup: float = 0.1) -> LambdaLR:
-    """Raise the rate in a line to the optimizer's own, then let it fall to 0 along half a cosine; step it every batch.
+def parameter_groups(model: nn.Module, weight_decay: float, *, decay_embeddings: bool = False) -> list[dict[str, Any]]:
+    """Return the groups for an optimizer: weights, which decay, and biases, norms and embeddings, which do not.
+
+    Whatever has one axis at most counts among the latter. Each parameter stands in one group, once: a tied one too, and
+    one that is frozen.
+    """
+    kinds = (nn.LayerNorm, nn.RMSNorm, *(() if decay_embeddings else (nn.Embedding, nn.EmbeddingBag)))
+    spared = {
+        parameter
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim <= 1 or name == "bias" or isinstance(module, kinds)
+    }
+    decaying = [parameter for parameter in model.parameters() if parameter not in spared]
+    others = [parameter for parameter in model.parameters() if parameter in spared]
+    groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def clip(optimizers: Sequence[Optimizer], norm: float) -> Tensor:
+    """Shorten the gradients of all optimizers, taken together, to ``norm``; return how long they were."""
+    held = [parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
+    found = nn.utils.clip_grad_norm_(held, norm)
+    whole = getattr(found, "full_tensor", None)  # sharded gradients have a sharded norm
+    return found if whole is None else whole()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CosineWithWarmup(Algorithm):
+    """Raises the rates in a line to the optimizers' own, then lets them fall along half a cosine, by the clock.
+
+    The end is ``max_duration``. A rate depends on the time alone, so that it is exact from any step on.
 
     Args:
-        optimizer: holds the rate at the peak.
-        total_steps: steps after which the rate is 0.
-        warmup: share of the steps that raise it, in [0, 1); at least one step is left to let it fall.
+        warmup: how long they rise: a share of the run, in [0, 1), or a time, ``'5ep'`` or ``'500ba'``.
+        final: the share of its own rate that an optimizer ends with, in [0, 1].
     """
-    if total_steps < 1:
-        raise ValueError(f"total_steps must be at least 1, got {total_steps}; it counts the batches of the whole run")
-    if not 0.0 <= warmup < 1.0:
-        raise ValueError(f"warmup must lie in [0, 1), got {warmup}; it is a share of the steps: for k of n pass k / n")
-    rising = min(round(warmup * total_steps), total_steps - 1)
 
-    def share(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - rising) / (total_steps - rising))))
+    warmup: float | str | Time = 0.1
+    final: float = 0.0
 
-    return LambdaLR(optimizer, share)
+    def __post_init__(self) -> None:
+        if isinstance(self.warmup, str):
+            object.__setattr__(self, "warmup", Time.parse(self.warmup, "warmup"))
+        elif not isinstance(self.warmup, Time) and not 0.0 <= self.warmup < 1.0:
+            raise ValueError(
+                f"warmup must lie in [0, 1) as a share of the run, got {self.warmup}; as a time write '5ep' or '500ba'"
+            )
+        if not 0.0 <= self.final <= 1.0:
+            raise ValueError(f"final must lie in [0, 1], got {self.final}; it is a share of the optimizer's own rate")
+
+    def match(self, event: Event, state: State) -> bool:  # noqa: ARG002
+        return event in (Event.INIT, Event.FIT_START, Event.BATCH_START)
+
+    def apply(self, event: Event, state: State, logger: Logger) -> None:  # noqa: ARG002
+        groups = [group for optimizer in state.optimizers for group in optimizer.param_groups]
+        if event is Event.INIT:
+            for group in groups:
+                group.setdefault("initial_lr", copy.deepcopy(group["lr"]))
+            return
+        share = self.share(state.timestamp, state.max_duration, state.batches_per_epoch)
+        for group in groups:
+            _set_rate(group, share)
+
+    def share(self, now: Timestamp, duration: Time, batches_per_epoch: int | None) -> float:
+        """Return the share of an optimizer's own rate that the step which begins ``now`` is made with.
+
+        Raises:
+            ValueError: when the end of the warm-up cannot be told, or lies behind the run.
+        """
+        rising = self._rising(duration, batches_per_epoch)
+        count = now.count(duration.unit, batches_per_epoch)
+        if count < rising:
+            # What counts is the end of the step, where it is known, so that the first one is not made with nothing.
+            return min(now.next_batch(0).count(duration.unit, batches_per_epoch) / rising, 1.0)
+        fallen = min((count - rising) / (duration.value - rising), 1.0)
+        return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * fallen))
+
+    def _rising(self, duration: Time, batches_per_epoch: int | None) -> float:
+        """Return how long the rates rise, counted in the unit of ``duration``."""
+        rising = _counted(self.warmup, duration, batches_per_epoch)
+        if rising >= duration.value:
+            raise ValueError(f"warmup must end before max_duration, {duration}, got {self.warmup}; train longer")
+        if rising and duration.unit == "ep" and batches_per_epoch is None:
+            raise ValueError(
+                f"warmup must be 0 where nobody knows how many batches an epoch has, got {self.warmup}; "
+                "give max_duration in batches"
+            )
+        return rising
+
+
+def _counted(warmup: float | str | Time, duration: Time, batches_per_epoch: int | None) -> float:
+    """Return how long ``warmup`` is in the unit of ``duration``."""
+    if not isinstance(warmup, Time):
+        return float(warmup) * duration.value
+    if warmup.unit == duration.unit:
+        return warmup.value
+    if batches_per_epoch is None or "sp" in (warmup.unit, duration.unit):
+        raise ValueError(
+            f"warmup must be told in the unit of max_duration, {duration}, got {warmup}; a share, 0.1, does in all"
+        )
+    return warmup.value * batches_per_epoch if warmup.unit == "ep" else warmup.value / batches_per_epoch
+
+
+def _set_rate(group: dict[str, Any], share: float) -> None:
+    rate = share * group["initial_lr"]
+    if isinstance(group["lr"], Tensor):
+        group["lr"].copy_(rate)
+    else:
+        group["lr"] = rate
+
+
+def split_schedulers(
+    schedulers: Sequence[LRScheduler | CosineWithWarmup],
+) -> tuple[list[LRScheduler], list[CosineWithWarmup]]:
+    """Tell torch's schedulers from ours, which sets the rates of all optimizers and so must be alone."""
+    ours = [scheduler for scheduler in schedulers if isinstance(scheduler, CosineWithWarmup)]
+    if ours and len(schedulers) > 1:
+        raise ValueError(
+            f"schedulers must be torch's, or one CosineWithWarmup alone, got {len(schedulers)} with one among them; "
+            "it sets the rates of all optimizers"
+        )
+    return [scheduler for scheduler in schedulers if not isinstance(scheduler, CosineWithWarmup)], ours
 
 
 def check_optimizers(optimizers: Sequence[Optimizer], model: nn.Module, loss_fn: object) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cutmix.core.logger import Logger
     from cutmix.core.state import State
 
-HIDDEN = ("train/mixed_accuracy_ceiling",)  # for the file: it does not fit on the line
+HIDDEN = ("train/mixed_accuracy_ceiling", "train/grad_norm")  # for the file: it does not fit on the line
 
 
 @final

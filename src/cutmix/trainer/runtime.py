@@ -1,17 +1,15 @@
-"""The device, its chance and its precision."""
+"""The device and its chance."""
 
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-PRECISIONS = ("fp32", "amp_bf16")
 
 
 def device_for(device: str | torch.device | None) -> torch.device:
@@ -50,13 +48,6 @@ def seeded(seed: int, generators: tuple[torch.Generator, ...]) -> Generator[None
     finally:
         for generator, state in zip(generators, found, strict=True):
             generator.set_state(state)
-
-
-def precision_for(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return the context to compute in; it may be entered again and again."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}; take 'amp_bf16'")
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "amp_bf16" else nullcontext()
 
 
 def _cuda_of_this_process() -> torch.device:

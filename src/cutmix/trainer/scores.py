@@ -97,7 +97,7 @@ def train_scores(state: State, target: Any) -> dict[str, Figure]:  # noqa: ANN40
 
 def eval_scores(state: State, target: Any) -> dict[str, Tensor]:  # noqa: ANN401
     """Return the accuracy; nothing where there are no classes."""
-    return {"eval/accuracy": accuracy(state.outputs, target)} if _are_classes(state, target) else {}
+    return {"accuracy": accuracy(state.outputs, target)} if _are_classes(state, target) else {}
 
 
 def computed(metrics: Mapping[str, Metric], prefix: str) -> dict[str, float]:

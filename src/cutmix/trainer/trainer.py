@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
@@ -23,14 +22,21 @@ from cutmix.core.state import State
 from cutmix.core.time import Time
 from cutmix.keys import fold
 from cutmix.trainer.composer_arguments import refuse
-from cutmix.trainer.evaluation import Evaluator
+from cutmix.trainer.evaluators import Evaluations, Evaluator
 from cutmix.trainer.loggers import JsonLines, Timings
 from cutmix.trainer.loop import Loop, Settings
-from cutmix.trainer.optim import check_optimizers, check_schedulers, default_optimizer
+from cutmix.trainer.optim import (
+    CosineWithWarmup,
+    check_optimizers,
+    check_schedulers,
+    default_optimizer,
+    split_schedulers,
+)
 from cutmix.trainer.order import batches_of, limit_for
+from cutmix.trainer.precision import precision_for, scaler_for
 from cutmix.trainer.processes import join
 from cutmix.trainer.progress import ProgressBar, say
-from cutmix.trainer.runtime import device_for, generators_of, precision_for, seeded
+from cutmix.trainer.runtime import device_for, generators_of, seeded
 from cutmix.trainer.scores import TrainMetrics, on_device
 
 if TYPE_CHECKING:
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cutmix.core.batch import Key
+    from cutmix.trainer.evaluators import Evaluated
     from cutmix.trainer.order import Source
     from cutmix.trainer.scores import Metric
 
@@ -58,19 +65,20 @@ class Trainer:
         model: any module called as ``model(images)``; it is moved to the device, its initial weights are the caller's.
         train_dataloader: a DataLoader, any iterable of batches, or a function that makes one for each epoch. What draws
             from torch's generators repeats under one seed; a sampler that draws from numpy's or Python's does not.
-        eval_dataloader: the same, for evaluation.
+        eval_dataloader: the same, for evaluation; an ``Evaluator``, or several of either by name: ``{'val': ...}``.
         max_duration: ``'3ep'``, ``'500ba'``, ``'50000sp'`` or a number of epochs.
         algorithms: one or several, in the order in which they act.
         optimizers: one or several, of parameters of the model; without any, ``AdamW(lr=1e-3)``.
-        schedulers: one or several of torch's, of these optimizers, stepped after each epoch.
+        schedulers: one or several of torch's, of these optimizers, stepped after each epoch; or ``CosineWithWarmup()``.
         step_schedulers_every_batch: step them after each batch instead.
         loss_fn: ``loss_fn(outputs, target)``, a mean over the samples.
         metrics: by name, for plain targets; measured in evaluation, and in training on batches that are not mixed, or,
             with a true ``takes_mixed_targets``, on all.
         device: ``'cpu'``, ``'gpu'`` (cuda or mps), ``'mps'`` or a torch.device; None takes a GPU where there is one.
-        precision: ``'fp32'`` or ``'amp_bf16'``.
+        precision: ``'fp32'``, ``'amp_bf16'``, or ``'amp_fp16'``, whose gradients are scaled.
         device_train_microbatch_size: the most samples that are computed at once. The parts' gradients are weighted by
             samples: the whole batch's where the loss is a plain mean, not with class weights or ignored labels.
+        gradient_clip_norm: the most that the gradients of all parameters together may be long.
         eval_interval: how often to evaluate, besides when training ends; None or 0 for never.
         train_subset_num_batches: the most batches of an epoch; -1 for all.
         eval_subset_num_batches: the most batches of an evaluation; -1 for all.
@@ -89,18 +97,19 @@ class Trainer:
         self,
         model: nn.Module,
         train_dataloader: Source | None = None,
-        eval_dataloader: Source | None = None,
+        eval_dataloader: Evaluated | None = None,
         max_duration: int | str | Time = "1ep",
         algorithms: Algorithm | Sequence[Algorithm] | None = None,
         *,
         optimizers: Optimizer | Sequence[Optimizer] | None = None,
-        schedulers: LRScheduler | Sequence[LRScheduler] | None = None,
+        schedulers: LRScheduler | CosineWithWarmup | Sequence[LRScheduler | CosineWithWarmup] | None = None,
         step_schedulers_every_batch: bool = False,
         loss_fn: Callable[[Any, Any], Tensor] = F.cross_entropy,
         metrics: Mapping[str, Metric] | None = None,
         device: str | torch.device | None = None,
         precision: str = "fp32",
         device_train_microbatch_size: int | None = None,
+        gradient_clip_norm: float | None = None,
         eval_interval: int | str | Time | None = "1ep",
         train_subset_num_batches: int = -1,
         eval_subset_num_batches: int = -1,
@@ -120,6 +129,7 @@ class Trainer:
         self._is_closed = False
         self._files = [] if save_folder is None else [JsonLines(Path(save_folder) / name) for name in FILES]
         chosen = _several("optimizers", optimizers, Optimizer)
+        torchs, ours = split_schedulers(_several("schedulers", schedulers, LRScheduler, CosineWithWarmup))
         check_optimizers(chosen, _checked(model), loss_fn)
         self.state = State(
             model=model.to(place),
@@ -131,8 +141,9 @@ class Trainer:
             input_key=input_key,
             target_key=target_key,
             optimizers=chosen,
-            schedulers=_several("schedulers", schedulers, LRScheduler),
-            algorithms=tuple(_several("algorithms", algorithms, Algorithm)),
+            schedulers=torchs,
+            scaler=scaler_for(place, precision),
+            algorithms=(*_several("algorithms", algorithms, Algorithm), *ours),
             callbacks=(
                 *([TrainMetrics(on_device(copy.deepcopy(metrics), place))] if metrics is not None else []),
                 *_several("callbacks", callbacks, Callback),
@@ -144,17 +155,14 @@ class Trainer:
         check_schedulers(self.state.schedulers, self.state.optimizers)
         self._loggers = Loggers([*_several("loggers", loggers, Logger), *self._files[:1]])
         self._run = Runner(self.state, self._loggers)
-        self._evaluator = Evaluator(
-            source=eval_dataloader,
-            limit=limit_for("eval_subset_num_batches", eval_subset_num_batches),
-            metrics=on_device({} if metrics is None else metrics, place),
-            precision=context,
-        )
+        usual = Evaluator((), eval_interval=eval_interval, subset_num_batches=eval_subset_num_batches, metrics=metrics)
+        self._evaluations = Evaluations(usual, place, context)
+        self._evaluated = self._evaluations.of(eval_dataloader)
         settings = Settings(
             precision=context,
             microbatch_size=device_train_microbatch_size,
             step_schedulers_every_batch=step_schedulers_every_batch,
-            eval_interval=None if eval_interval in (None, 0) else Time.parse(eval_interval, "eval_interval"),
+            gradient_clip_norm=gradient_clip_norm,
         )
         limit = limit_for("train_subset_num_batches", train_subset_num_batches)
         self._loop = self._loop_over(train_dataloader, limit, settings)
@@ -180,13 +188,13 @@ class Trainer:
             finally:
                 self._loggers.flush()
 
-    def eval(self, eval_dataloader: Source | None = None) -> dict[str, float]:
+    def eval(self, eval_dataloader: Evaluated | None = None) -> dict[str, float]:
         """Return what evaluation measures, under the names that are logged: ``eval/loss``, ``eval/accuracy``."""
         self._check_open("eval")
-        evaluator = self._evaluator
-        if eval_dataloader is not None:
-            evaluator = replace(evaluator, source=eval_dataloader)
-        measured = evaluator.measure(self._run)
+        evaluations = self._evaluated if eval_dataloader is None else self._evaluations.of(eval_dataloader)
+        if not evaluations:
+            raise ValueError("eval_dataloader must be given to evaluate, got None; pass it here or to the Trainer")
+        measured = {name: figure for each in evaluations for name, figure in each.measure(self._run).items()}
         self._loggers.flush()
         return measured
 
@@ -212,8 +220,7 @@ class Trainer:
             return None
         batches = batches_of(source, "train_dataloader", seed=self.state.seed, limit=limit)
         self.state.batches_per_epoch = batches.per_epoch
-        evaluator = self._evaluator if self._evaluator.source is not None else None
-        return Loop(self._run, self._loggers, batches, evaluator, settings)
+        return Loop(self._run, self._loggers, batches, self._evaluated, settings)
 
     def _check_open(self, method: str) -> None:
         if self._is_closed:
@@ -230,6 +237,7 @@ class Trainer:
     def _aim(self, duration: int | str | Time | None) -> None:
         """Set ``state.max_duration``, and refuse to train for nothing."""
         state = self.state
+        state.stop_reason = None
         if duration is not None:
             state.max_duration = Time.parse(duration).after(state.timestamp)
         if state.is_over:
@@ -264,10 +272,11 @@ def _seed_for(seed: int | None) -> int:
     return seed
 
 
-def _several(argument: str, given: Any, kind: type[Part]) -> list[Part]:  # noqa: ANN401 - checked here
+def _several(argument: str, given: Any, *kinds: type[Part]) -> list[Part]:  # noqa: ANN401 - checked here
     """Return a list of what may be None, one or several."""
     parts = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
     for part in parts:
-        if not isinstance(part, kind):
-            raise TypeError(f"{argument} must be of type {kind.__name__}, got {part!r}; pass one or a list of them")
+        if not isinstance(part, kinds):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise TypeError(f"{argument} must be of type {names}, got {part!r}; pass one or a list of them")
     return parts

@@ -1,0 +1,77 @@
+"""In which numbers a step is computed, and how gradients are kept from vanishing in float16."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch.amp import GradScaler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from cutmix.core.state import State
+
+PRECISIONS = {"fp32": None, "amp_bf16": torch.bfloat16, "amp_fp16": torch.float16}
+
+
+def precision_for(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context to compute in; it may be entered again and again."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}; take 'amp_bf16'")
+    dtype = PRECISIONS[precision]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def scaler_for(device: torch.device, precision: str) -> GradScaler | None:
+    """Return what scales the loss where gradients would vanish: in float16."""
+    return GradScaler(device.type) if precision == "amp_fp16" else None
+
+
+def backward(loss: Tensor, state: State) -> None:
+    """Add the gradient of ``loss``, scaled where there is a scaler."""
+    (loss if state.scaler is None else state.scaler.scale(loss)).backward()
+
+
+def unscale(state: State) -> None:
+    """Bring the gradients to their true size: who looks at them next sees those of the loss."""
+    if state.scaler is not None:
+        for optimizer in _with_gradients(state.optimizers):
+            state.scaler.unscale_(optimizer)
+
+
+def step(state: State) -> None:
+    """Step the optimizers; the scaler leaves out those whose gradients have overflowed.
+
+    It waits for the device to tell, but for optimizers that are fused.
+    """
+    if state.scaler is None:
+        for optimizer in state.optimizers:
+            optimizer.step()
+        return
+    stepped = list(_with_gradients(state.optimizers))
+    for optimizer in stepped:
+        state.scaler.step(optimizer)
+    if stepped:
+        state.scaler.update()
+
+
+def step_schedulers(state: State) -> None:
+    """Step the schedulers: the clock goes on where the scaler left a step out."""
+    with nullcontext() if state.scaler is None else warnings.catch_warnings():
+        if state.scaler is not None:
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        for scheduler in state.schedulers:
+            scheduler.step()
+
+
+def _with_gradients(optimizers: list[Optimizer]) -> Iterator[Optimizer]:
+    """Pick those that have something to step by: the scaler refuses the others."""
+    for optimizer in optimizers:
+        if any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"]):
+            yield optimizer
