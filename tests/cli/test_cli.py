@@ -178,7 +178,7 @@ def test_another_runs_folder_is_refused_and_left_as_it_is(options, tmp_path, cap
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "cutmix: Expected one of {train, compare, demo}; see cutmix --help"),
+        ([], "cutmix: Expected one of {train, compare, demo, launch}; see cutmix --help"),
         (["trian"], "cutmix: Unrecognized options: trian; see cutmix --help"),
         (["train"], "cutmix: Missing from cutmix train: --data"),
         (["train", "--data", "x", "--frob"], "cutmix: Unrecognized options: --frob; see cutmix train --help"),

@@ -12,6 +12,7 @@ import tyro
 
 from cutmix.cli.compare import compare
 from cutmix.cli.demo import demo
+from cutmix.cli.launch import launch, set_apart
 from cutmix.cli.train import train
 from cutmix.runs.train import DivergedError
 
@@ -19,7 +20,7 @@ Work: TypeAlias = Callable[[], int]
 """What is left to do once everything is checked; returns the exit code."""
 Command: TypeAlias = Callable[..., Work]
 
-COMMANDS: dict[str, Command] = {"train": train, "compare": compare, "demo": demo}
+COMMANDS: dict[str, Command] = {"train": train, "compare": compare, "demo": demo, "launch": launch}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,6 +50,8 @@ def parsed(arguments: Sequence[str]) -> Callable[[], Work]:
     Raises:
         ValueError: naming what is wrong with the command line, in one line.
     """
+    if arguments[:1] == ["launch"]:
+        arguments = ["launch", *set_apart(arguments[1:])]
     said = StringIO()
     try:
         with redirect_stderr(said):
