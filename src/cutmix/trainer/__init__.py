@@ -3,5 +3,6 @@
 from cutmix.trainer.evaluators import Evaluator
 from cutmix.trainer.optim import CosineWithWarmup, parameter_groups
 from cutmix.trainer.trainer import Trainer
+from cutmix.trainer.weights import load_weights
 
-__all__ = ["CosineWithWarmup", "Evaluator", "Trainer", "parameter_groups"]
+__all__ = ["CosineWithWarmup", "Evaluator", "Trainer", "load_weights", "parameter_groups"]

@@ -143,4 +143,4 @@ def _check_names(folder: Path, files: Mapping[str, Listed], found: set[str]) -> 
 
 
 def _refusal(path: Path, rule: str, found: str) -> CheckpointError:
-    return CheckpointError(f"{path} must {rule}, got {found}; it is torn or altered: take an older checkpoint.")
+    return CheckpointError(f"{path} must {rule}, got {found}; it is torn, altered or no checkpoint: take another one.")

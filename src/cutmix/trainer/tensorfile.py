@@ -56,7 +56,7 @@ class TensorFile:
         aliases: dict[str, str] = {}
         for name, tensor in tensors.items():
             check_plain(tensor, name)
-            first = names.setdefault(_sight_of(tensor) if tensor.numel() else name, name)
+            first = names.setdefault(sight_of(tensor) if tensor.numel() else name, name)
             if first != name:
                 aliases[name] = first
         # The widest numbers first, so that each tensor lies aligned for whoever maps the file into memory.
@@ -121,6 +121,12 @@ def check_plain(tensor: Tensor, name: str) -> None:
     )
 
 
+def sight_of(tensor: Tensor) -> object:
+    """Return what is equal for two tensors only when they are one memory, seen alike."""
+    seen_as = tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(), tensor.is_neg()
+    return tensor.device, tensor.data_ptr(), *seen_as
+
+
 def name_of(dtype: torch.dtype) -> str:
     """Return the name of ``dtype``, as in ``DTYPES``."""
     return str(dtype).removeprefix("torch.")
@@ -136,9 +142,3 @@ def tensor_of(data: bytes, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
     """Return the tensor whose numbers are ``data``."""
     numbers = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
     return numbers.view(dtype).reshape(shape)
-
-
-def _sight_of(tensor: Tensor) -> object:
-    """Return what is equal for two tensors only when they are one memory, seen alike."""
-    seen_as = tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(), tensor.is_neg()
-    return tensor.device, tensor.data_ptr(), *seen_as
