@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,8 @@ def mixed(loss_fn: LossFn, *, interpolate: bool = False, reduction: Reduction | 
 @dataclass(frozen=True, slots=True)
 class Mixed:
     """A loss that takes mixed targets; made by ``mixed``."""
+
+    takes_mixed_targets: ClassVar[bool] = True
 
     loss_fn: LossFn
     interpolate: bool = False

@@ -42,7 +42,7 @@ def interpolated(
     Raises:
         ValueError: when losses a sample are needed, and the loss has none.
     """
-    if reduction is None and _is_shared(kept):
+    if reduction is None and is_shared(kept):
         return _of_two_calls(loss_fn, outputs, own, partner, kept)
     each = with_reduction(loss_fn, "none") if reduction or is_torchs(loss_fn) else loss_fn
     losses = _weighted(each(outputs, own), each(outputs, partner), kept)
@@ -85,7 +85,7 @@ def _reduction_of(loss_fn: LossFn) -> str:
     return getattr(loss_fn, "reduction", "mean")
 
 
-def _is_shared(kept: Kept) -> bool:
+def is_shared(kept: Kept) -> bool:
     """Tell whether all samples keep alike: a plan of one box says so by a stride of 0, else the values do.
 
     In a graph there are no values yet, and a device is not waited for.

@@ -101,15 +101,6 @@ def test_what_goes_wrong_in_training_is_named_with_the_remedy(settings, said):
         trainer(**settings).fit()
 
 
-def test_a_composer_model_is_refused_with_the_remedy():
-    class Composed(nn.Module):
-        def loss(self, outputs, batch):
-            return outputs
-
-    with pytest.raises(TypeError, match=r"got a Composer model, Composed.*model=model.module, loss_fn=\.\.\."):
-        trainer(model=Composed())
-
-
 def test_a_model_that_holds_its_loss_as_a_module_is_taken():
     class WithLoss(nn.Module):
         def __init__(self):

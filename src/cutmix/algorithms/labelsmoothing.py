@@ -104,7 +104,14 @@ class Smoothed:
                 "interpolate_loss must be False with LabelSmoothing, got True: smoothed labels are rows, and a loss "
                 "that takes class ids only has no place for them"
             )
-        return self.loss_fn(outputs, self._smoothed(outputs, target))
+        try:
+            return self.loss_fn(outputs, self._smoothed(outputs, target))
+        except Exception as error:
+            error.add_note(
+                "LabelSmoothing hands the loss rows of shares: a loss that takes class indices only has no place for "
+                "them; take LabelSmoothing away"
+            )
+            raise
 
     def _smoothed(self, outputs: Tree, target: Tree) -> Tree:
         parts = [outputs] if isinstance(target, torch.Tensor | MixedTarget) else outputs_for(outputs, target)

@@ -18,7 +18,7 @@ from cutmix.core.state import State
 from cutmix.core.time import Moment, Time
 from cutmix.draws import check_generator
 from cutmix.keys import generator_for
-from cutmix.losses import Mixed, mixed
+from cutmix.losses import mixed
 from cutmix.mixing import check_targets, mix_checked, samples_in
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Labels
@@ -193,7 +193,7 @@ class Mixer(Algorithm):
     def apply(self, event: Event, state: State, logger: Logger) -> None:  # noqa: ARG002 - the interface
         if event == Event.FIT_START:
             _check_alone(state)
-            if not isinstance(state.loss_fn, Mixed):
+            if not getattr(state.loss_fn, "takes_mixed_targets", False):
                 state.loss_fn = mixed(state.loss_fn, interpolate=self.interpolate_loss)
         elif event == Event.AFTER_DATALOADER:
             self._mix_batch(state)

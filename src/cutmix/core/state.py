@@ -39,6 +39,7 @@ class State:
     precision: str = "fp32"
     input_key: Key = 0
     target_key: Key = 1
+    takes_batch: bool = False  # whether the model and its loss are handed whole batches, as Composer's are
     forward: Callable[..., Any] = field(init=False)  # what is called: the model, or what wraps it
 
     optimizers: list[Optimizer] = field(default_factory=list)

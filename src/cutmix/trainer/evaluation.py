@@ -15,6 +15,7 @@ from cutmix.core.batch import num_samples, to_device
 from cutmix.core.event import Event
 from cutmix.keys import fold
 from cutmix.losses import mixed_in
+from cutmix.trainer.composer_models import outputs_of, update
 from cutmix.trainer.order import generators_in, iterate
 from cutmix.trainer.runtime import generators_of, seeded
 from cutmix.trainer.scores import computed, eval_scores, loss_of
@@ -73,14 +74,13 @@ class Evaluation:
             images, target = state.batch_get_item(state.input_key), _plain(state.batch_get_item(state.target_key))
             run(Event.EVAL_BEFORE_FORWARD)
             with self.precision:
-                state.outputs = state.forward(images)
+                state.outputs = outputs_of(state)
                 state.loss = loss_of(state, target)
             run(Event.EVAL_AFTER_FORWARD)
             samples.append(num_samples(images))
             for name, score in {"loss": state.loss, **eval_scores(state, target)}.items():
                 scores[name].append(score)
-            for metric in self.metrics.values():
-                metric.update(state.outputs, target)
+            update(self.metrics.values(), state, target)
             run(Event.EVAL_BATCH_END)
         if not sum(samples):
             raise ValueError("eval_dataloader must give at least one batch, got none; leave it None not to evaluate")

@@ -12,6 +12,7 @@ from cutmix.core.event import Event
 from cutmix.core.logger import value_of
 from cutmix.keys import fold
 from cutmix.trainer import precision
+from cutmix.trainer.composer_models import outputs_of
 from cutmix.trainer.loggers import EVERY
 from cutmix.trainer.optim import clip
 from cutmix.trainer.runtime import generators_of
@@ -158,7 +159,7 @@ class Loop:
         state.batch = batch
         run(Event.BEFORE_FORWARD)
         with self._settings.precision:
-            state.outputs = state.forward(state.batch_get_item(state.input_key))
+            state.outputs = outputs_of(state)
         run(Event.AFTER_FORWARD)
         run(Event.BEFORE_LOSS)
         target = state.batch_get_item(state.target_key)

@@ -12,6 +12,7 @@ from cutmix.core.callback import Callback
 from cutmix.losses import Mixed, is_cross_entropy, mixed_in
 from cutmix.metrics import accuracy, classes_of, hits
 from cutmix.targets import MixedTarget
+from cutmix.trainer.composer_models import update
 from cutmix.trees import walk
 
 if TYPE_CHECKING:
@@ -46,11 +47,14 @@ class TrainMetrics(Callback):
     def after_loss(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         target = walk(state.batch_get_item(state.target_key), _unmixed)
         is_mixed = bool(mixed_in(target))
+        taken = {
+            name: metric
+            for name, metric in self._metrics.items()
+            if not is_mixed or getattr(metric, "takes_mixed_targets", False)
+        }
         with torch.no_grad():
-            for name, metric in self._metrics.items():
-                if not is_mixed or getattr(metric, "takes_mixed_targets", False):
-                    metric.update(state.outputs, target)
-                    self._updated.add(name)
+            update(taken.values(), state, target)
+        self._updated |= taken.keys()
 
     def epoch_end(self, state: State, logger: Logger) -> None:
         if self._updated:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
@@ -22,6 +21,7 @@ from cutmix.core.state import State
 from cutmix.core.time import Time
 from cutmix.keys import fold
 from cutmix.trainer.composer_arguments import refuse
+from cutmix.trainer.composer_models import ComposerLoss, is_composers, metrics_of
 from cutmix.trainer.evaluators import Evaluations, Evaluator
 from cutmix.trainer.loggers import JsonLines, Timings
 from cutmix.trainer.loop import Loop, Settings
@@ -63,6 +63,7 @@ class Trainer:
 
     Args:
         model: any module called as ``model(images)``; it is moved to the device, its initial weights are the caller's.
+            Or one as Composer has them, with ``forward(batch)`` and ``loss(outputs, batch)``.
         train_dataloader: a DataLoader, any iterable of batches, or a function that makes one for each epoch. What draws
             from torch's generators repeats under one seed; a sampler that draws from numpy's or Python's does not.
         eval_dataloader: the same, for evaluation; an ``Evaluator``, or several of either by name: ``{'val': ...}``.
@@ -130,7 +131,10 @@ class Trainer:
         self._files = [] if save_folder is None else [JsonLines(Path(save_folder) / name) for name in FILES]
         chosen = _several("optimizers", optimizers, Optimizer)
         torchs, ours = split_schedulers(_several("schedulers", schedulers, LRScheduler, CosineWithWarmup))
-        check_optimizers(chosen, _checked(model), loss_fn)
+        check_optimizers(chosen, _checked(model, loss_fn), loss_fn)
+        train_metrics, eval_metrics = (
+            on_device({**metrics_of(model, is_train=is_train), **(metrics or {})}, place) for is_train in (True, False)
+        )
         self.state = State(
             model=model.to(place),
             loss_fn=loss_fn,
@@ -140,22 +144,27 @@ class Trainer:
             precision=precision,
             input_key=input_key,
             target_key=target_key,
+            takes_batch=is_composers(model),
             optimizers=chosen,
             schedulers=torchs,
             scaler=scaler_for(place, precision),
             algorithms=(*_several("algorithms", algorithms, Algorithm), *ours),
             callbacks=(
-                *([TrainMetrics(on_device(copy.deepcopy(metrics), place))] if metrics is not None else []),
+                *([TrainMetrics(copy.deepcopy(train_metrics))] if train_metrics else []),
                 *_several("callbacks", callbacks, Callback),
                 *(Timings(lines) for lines in self._files[1:]),
                 *([ProgressBar()] if progress_bar else []),
             ),
             max_duration=Time.parse(max_duration, "max_duration"),
         )
+        if self.state.takes_batch:
+            self.state.loss_fn = ComposerLoss(self.state)
         check_schedulers(self.state.schedulers, self.state.optimizers)
         self._loggers = Loggers([*_several("loggers", loggers, Logger), *self._files[:1]])
         self._run = Runner(self.state, self._loggers)
-        usual = Evaluator((), eval_interval=eval_interval, subset_num_batches=eval_subset_num_batches, metrics=metrics)
+        usual = Evaluator(
+            (), eval_interval=eval_interval, subset_num_batches=eval_subset_num_batches, metrics=eval_metrics
+        )
         self._evaluations = Evaluations(usual, place, context)
         self._evaluated = self._evaluations.of(eval_dataloader)
         settings = Settings(
@@ -252,14 +261,13 @@ class Trainer:
         return seeded(fold(state.seed, "run", state.timestamp.batch), generators_of(state.device))
 
 
-def _checked(model: nn.Module) -> nn.Module:
+def _checked(model: nn.Module, loss_fn: object) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got a {type(model).__name__}; pass an instance")
-    loss = getattr(model, "loss", None)
-    if inspect.ismethod(loss) and list(inspect.signature(loss).parameters)[1:2] == ["batch"]:
-        raise TypeError(
-            f"model must be called as model(images), got a Composer model, {type(model).__name__}, with a "
-            "loss(outputs, batch); pass the network inside and its loss: Trainer(model=model.module, loss_fn=...)"
+    if is_composers(model) and loss_fn is not F.cross_entropy:
+        raise ValueError(
+            f"loss_fn must be left out with a Composer model, got {loss_fn!r} beside {type(model).__name__}.loss; "
+            "or pass the network inside, Trainer(model=model.module, loss_fn=...)"
         )
     return model
 
