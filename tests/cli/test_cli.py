@@ -230,11 +230,11 @@ def test_ctrl_c_while_data_loads_ends_without_a_word(options, tmp_path, capsys, 
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
-def test_a_run_that_diverges_ends_with_1_and_says_so(quiet, options, tmp_path, capsys):
+def test_a_run_that_diverges_ends_with_70_and_says_so(quiet, options, tmp_path, capsys):
     code = main(["train", *options, *quiet, "--lr", "1e20", "--save-folder", str(tmp_path / "run")])
 
-    assert code == 1
-    assert "cutmix: diverged: the loss is nan from step" in capsys.readouterr().err.splitlines()[-1]
+    assert code == 70
+    assert "cutmix: the loss must stay finite, got nan at step" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_missing_package_names_the_extra(monkeypatch, capsys):

@@ -83,20 +83,3 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path):
 def test_a_folder_that_only_seems_writable_is_refused():
     with pytest.raises(ValueError, match="save folder /proc/run cannot be written"):
         RunFolder(Path("/proc/run")).check_free()
-
-
-@pytest.mark.parametrize("lost", ["NaN", "null", "Infinity"])
-@pytest.mark.parametrize(("losses", "step"), [("1 1", None), ("1 - 1", None), ("1 - -", 2), ("- -", 1)])
-def test_a_run_has_diverged_from_the_step_on_after_which_no_loss_is_finite(folder, lost, losses, step):
-    folder.create({})
-    written = [f'{{"step": {number}, "train/loss": {loss}}}' for number, loss in enumerate(losses.split(), 1)]
-    folder.metrics.write_text("\n".join(written).replace(": -", f": {lost}") + "\n")
-
-    assert folder.diverged == step
-
-
-def test_a_run_whose_last_evaluation_has_no_loss_has_diverged(folder):
-    folder.create({})
-    folder.metrics.write_text('{"step": 5, "train/loss": 1.0}\n{"step": 5, "eval/loss": null}\n')
-
-    assert folder.diverged == 5

@@ -309,9 +309,20 @@ def test_a_batch_is_moved_to_the_device_and_then_the_memory_is_ours(monkeypatch)
             images, target = state.batch
             seen.append((images.is_meta, target.is_meta, state.writable(images) is images))
 
-    fitted(nn.Sequential(nn.Flatten(), nn.Linear(90, 4)), duration="1ba", algorithms=[Moved(), CutMix()])
+    class End(Callback):
+        def after_train_batch(self, state, logger):
+            raise InterruptedError
+
     there_already = [(images.to("meta"), target.to("meta")) for images, target in loader()]
-    fitted(nn.Sequential(nn.Flatten(), nn.Linear(90, 4)), there_already, "1ba", algorithms=[Moved(), CutMix()])
+    for batches in (None, there_already):
+        with pytest.raises(InterruptedError):
+            fitted(
+                nn.Sequential(nn.Flatten(), nn.Linear(90, 4)),
+                batches,
+                "1ba",
+                algorithms=[Moved(), CutMix()],
+                callbacks=End(),
+            )
 
     assert seen == [(True, True, True), (True, True, False)]
 

@@ -202,26 +202,31 @@ class Mixer(Algorithm):
         input_key, target_key = self._keys(state.input_key, state.target_key)
         images, targets = state.batch_get_item(input_key), state.batch_get_item(target_key)
         generator = generator_for(state.seed, state.timestamp.batch, state.rank)
-        images, targets = self.at(state.moment)._mixed(images, targets, None, generator, state.writable)  # noqa: SLF001
+        recipe = self.at(state.moment)
+        state.plan = recipe._plan_for(images, targets, None, generator)  # noqa: SLF001
+        images, targets = recipe._applied(state.plan, images, targets, out=walk(images, state.writable))  # noqa: SLF001
         state.batch_set_item(input_key, images)
         state.batch_set_item(target_key, targets)
 
     def _mixed(
-        self,
-        images: Tree,
-        targets: Tree,
-        source: tuple[Tree, Tree] | None,
-        generator: torch.Generator | None,
-        memory: Callable[[Images], Images] | None = None,
+        self, images: Tree, targets: Tree, source: tuple[Tree, Tree] | None, generator: torch.Generator | None
     ) -> tuple[Any, Any]:
+        return self._applied(self._plan_for(images, targets, source, generator), images, targets, source=source)
+
+    def _plan_for(
+        self, images: Tree, targets: Tree, source: tuple[Tree, Tree] | None, generator: torch.Generator | None
+    ) -> Plan:
         check_targets(targets, images)
-        shape = next(iter(named(images, "images").values())).shape
         labels = labels_in(targets) if self.needs_labels else None
-        plan = self.draw(shape, generator=generator, labels=labels, source=samples_in(source))
+        return self.draw(_shape(images), generator=generator, labels=labels, source=samples_in(source))
+
+    def _applied(
+        self, plan: Plan, images: Tree, targets: Tree, *, source: tuple[Tree, Tree] | None = None, out: Tree = None
+    ) -> tuple[Any, Any]:
+        shape = _shape(images)
         axes = self.axes(shape)
         # Images that lie beside the first one may have another rank: the last axes are the last ones of each.
         spatial_dims = None if axes == tuple(range(len(shape)))[-len(axes) :] else axes
-        out = None if memory is None else walk(images, memory)
         return mix_checked(images, targets, plan, source=source, out=out, spatial_dims=spatial_dims)
 
     def _keys(self, input_key: Key, target_key: Key) -> tuple[Key, Key]:
@@ -242,6 +247,10 @@ class Collate:
     def __call__(self, samples: list[Any]) -> Any:  # noqa: ANN401 - what collate_fn makes
         """Return the mixed batch of these samples."""
         return self.mixer(self.collate_fn(samples))
+
+
+def _shape(images: Tree) -> torch.Size:
+    return next(iter(named(images, "images").values())).shape
 
 
 def _check_alone(state: State) -> None:

@@ -14,7 +14,7 @@ from cutmix.cli.compare import compare
 from cutmix.cli.demo import demo
 from cutmix.cli.launch import launch, set_apart
 from cutmix.cli.train import train
-from cutmix.runs.train import DivergedError
+from cutmix.trainer.finite import NonFiniteLossError
 
 Work: TypeAlias = Callable[[], int]
 """What is left to do once everything is checked; returns the exit code."""
@@ -24,7 +24,7 @@ COMMANDS: dict[str, Command] = {"train": train, "compare": compare, "demo": demo
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code: bad input is one line, and 2; a run that diverged is one, and 1.
+    """Run one command and return its exit code: bad input is one line, and 2; a run that diverged is one, and 70.
 
     Only what checks and loads is guarded: another error in the work itself is ours, and keeps its traceback.
     """
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str]) -> int:
         return refused(error, 2)
     try:
         return work()
-    except DivergedError as error:
-        return refused(error, 1)
+    except NonFiniteLossError as error:
+        return refused(error, 70)
 
 
 def refused(error: Exception, code: int) -> int:

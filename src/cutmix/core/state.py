@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cutmix.core.batch import Batch, Key
     from cutmix.core.callback import Callback
     from cutmix.core.logger import Figure
+    from cutmix.plans import Plan
 
 
 @final
@@ -54,6 +55,8 @@ class State:
 
     batch: Batch = None  # the whole batch; between BEFORE_FORWARD and AFTER_BACKWARD the microbatch
     owns_batch: bool = False  # whether nobody else holds the batch's memory
+    samples: Any = None  # the batch's indices in the data set; None where the loader's order does not tell
+    plan: Plan | None = None  # how the batch was mixed
     outputs: Any = None
     loss: Tensor | None = None
     train_figures: dict[str, Figure] = field(default_factory=dict)  # of the last step, computed when asked for

@@ -21,7 +21,8 @@ from cutmix.evidence.report import Report, Result, scope_of
 from cutmix.runs.config import check_same, config_of
 from cutmix.runs.folder import RunFolder, check_writable, read_json, write_json
 from cutmix.runs.settings import Settings, Task
-from cutmix.runs.train import DivergedError, load_for, prepare
+from cutmix.runs.train import load_for, prepare
+from cutmix.trainer.finite import NonFiniteLossError
 
 TICK = 0.5
 
@@ -153,8 +154,8 @@ def _work(run: Run, threads: int) -> None:
         job = prepare(run.settings)
         job.run(run.folder, progress_bar=False)
         write_json(run.folder.measures, asdict(measure(job.model, job.splits)))
-    except DivergedError as error:
-        _give_up(run.folder, str(error))
+    except NonFiniteLossError as error:
+        _give_up(run.folder, f"diverged: {error}")
     except Exception as error:  # noqa: BLE001 - whatever it was, the parent reports it
         _give_up(run.folder, f"failed: {type(error).__name__}: {error}\n\n{traceback.format_exc()}")
 

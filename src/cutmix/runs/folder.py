@@ -1,10 +1,8 @@
 """What a run folder holds, and how it is read back."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryFile
 from time import time
@@ -87,18 +85,6 @@ class RunFolder:
     def last_evaluation(self) -> dict[str, float]:
         """Return the figures of the last evaluation."""
         return next(line for line in reversed(_lines(self.metrics)) if "eval/loss" in line)
-
-    @property
-    def diverged(self) -> int | None:
-        """Return the step from which on no loss is finite, to the end; nothing where the last one is finite."""
-        losses = [
-            (line["step"], line[name])
-            for line in reversed(_lines(self.metrics))
-            for name in ("eval/loss", "train/loss")
-            if name in line
-        ]
-        lost = [step for step, _ in takewhile(lambda loss: loss[1] is None or not math.isfinite(loss[1]), losses)]
-        return lost[-1] if lost else None
 
     def check_free(self) -> None:
         """Refuse a folder that holds something, or that cannot be made.

@@ -20,6 +20,7 @@ from cutmix.pictures import mixed_images
 from cutmix.runs.config import config_of
 from cutmix.runs.folder import RunFolder
 from cutmix.runs.settings import Settings, Task
+from cutmix.trainer.finite import NonFiniteLossError
 from cutmix.trainer.optim import CosineWithWarmup
 from cutmix.trainer.runtime import device_for
 from cutmix.trainer.trainer import Trainer
@@ -27,17 +28,12 @@ from cutmix.trainer.trainer import Trainer
 PICTURED = 8
 
 
-@final
-class DivergedError(ArithmeticError):
-    """Training ended without a finite loss; the message says from which step on, and the remedy."""
-
-
 def train(settings: Settings, folder: Path, *, progress_bar: bool = True) -> None:
     """Train once, and write down in ``folder`` all that came of it.
 
     Raises:
         ValueError: when the settings, the data or the folder are bad; nothing is written then.
-        DivergedError: when the loss does not stay finite; the figures are written, the weights are not.
+        NonFiniteLossError: when the loss does not stay finite; the figures are written, the weights are not.
     """
     RunFolder(folder).check_free()
     prepare(settings).run(RunFolder(folder), progress_bar=progress_bar)
@@ -56,13 +52,13 @@ class Job:
         """Train ``model``, and write down what came of it.
 
         Raises:
-            DivergedError: when the loss does not stay finite; the figures are written, the weights are not.
+            NonFiniteLossError: when the loss does not stay finite; the figures are written, the weights are not.
         """
         machine = {"device": str(device_for(None)), "threads": torch.get_num_threads()}
         with self._trainer(folder, progress_bar=progress_bar) as trainer:
             folder.create({**config_of(self.settings, self.splits), "machine": machine})
             trainer.fit()
-        check_converged(folder, self.settings.task.lr)
+        check_converged(folder)
         save_model(self.model, str(folder.weights))
         for recipe in self.settings.recipes:
             if isinstance(recipe, Mixer):
@@ -120,14 +116,18 @@ def build(model: str, images: LabelledImages, seed: int) -> nn.Module:
         return network
 
 
-def check_converged(folder: RunFolder, lr: float) -> None:
-    """Refuse to go on from weights that are worth nothing.
+def check_converged(folder: RunFolder) -> None:
+    """Refuse to go on from weights that are worth nothing, finite as they are.
 
     Raises:
-        DivergedError: when the loss did not stay finite.
+        NonFiniteLossError: when the last evaluation's loss is not finite.
     """
-    if folder.diverged is not None:
-        raise DivergedError(f"diverged: the loss is nan from step {folder.diverged} on; lower --lr, got {lr:g}")
+    last = folder.last_evaluation
+    if last["eval/loss"] is None:
+        raise NonFiniteLossError(
+            f"the loss must stay finite, got nan or infinity in the evaluation after step {last['step']}; lower the "
+            "learning rate"
+        )
 
 
 def draw_picture(recipe: Mixer, images: LabelledImages, seed: int, path: Path) -> None:

@@ -109,7 +109,8 @@ class Loop:
         state = self._state
         copied = state.device.type != "cpu" and not _is_on(state.device, batch)
         state.owns_batch = copied or self._batches.are_new
-        state.batch = to_device(batch, state.device)
+        state.batch, state.plan = to_device(batch, state.device), None
+        state.samples = self._batches.samples(state.timestamp.batch_in_epoch)
         self._generator.manual_seed(fold(state.seed, "step", state.timestamp.batch, state.rank))
         self._run(Event.AFTER_DATALOADER)
 

@@ -68,6 +68,10 @@ class DrawnBatches:
         torch.default_generator.manual_seed(key + start)  # of the workers, which draw anew from here on
         return _keyed(iter(self._fetcher), key, start)
 
+    def samples(self, number: int) -> Any:  # noqa: ANN401 - whatever the sampler gives
+        """Return the indices of the samples in batch ``number`` of the epoch at hand."""
+        return self._order[number]
+
     def _draw(self, epoch: int) -> None:
         for sampler in self._samplers:
             if hasattr(sampler, "set_epoch"):
@@ -103,6 +107,9 @@ class GivenBatches:
         passed = 0 if batches is self._source else start  # an iterator goes on where it stopped
         keyed = _keyed(batches, key, start - passed)
         return islice(keyed, passed, None if self._limit is None else passed + self._limit - start)
+
+    def samples(self, number: int) -> None:
+        """Return nothing: only the source knows."""
 
 
 def iterate(source: Source) -> Iterator[Batch]:

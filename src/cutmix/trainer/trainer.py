@@ -23,6 +23,7 @@ from cutmix.keys import fold
 from cutmix.trainer.composer_arguments import refuse
 from cutmix.trainer.composer_models import ComposerLoss, is_composers, metrics_of
 from cutmix.trainer.evaluators import Evaluations, Evaluator
+from cutmix.trainer.finite import LossWatch, SkipNonFinite
 from cutmix.trainer.loggers import JsonLines, Timings
 from cutmix.trainer.loop import Loop, Settings
 from cutmix.trainer.optim import (
@@ -38,6 +39,7 @@ from cutmix.trainer.processes import join
 from cutmix.trainer.progress import ProgressBar, say
 from cutmix.trainer.runtime import device_for, generators_of, seeded
 from cutmix.trainer.scores import TrainMetrics, on_device
+from cutmix.trainer.signals import Signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -129,6 +131,8 @@ class Trainer:
         context = precision_for(place, precision)
         self._is_closed = False
         self._files = [] if save_folder is None else [JsonLines(Path(save_folder) / name) for name in FILES]
+        self._signals = Signals(save=None)
+        watching = _several("callbacks", callbacks, Callback)
         chosen = _several("optimizers", optimizers, Optimizer)
         torchs, ours = split_schedulers(_several("schedulers", schedulers, LRScheduler, CosineWithWarmup))
         check_optimizers(chosen, _checked(model, loss_fn), loss_fn)
@@ -151,9 +155,11 @@ class Trainer:
             algorithms=(*_several("algorithms", algorithms, Algorithm), *ours),
             callbacks=(
                 *([TrainMetrics(copy.deepcopy(train_metrics))] if train_metrics else []),
-                *_several("callbacks", callbacks, Callback),
+                *watching,
+                *([] if any(isinstance(one, SkipNonFinite) for one in watching) else [LossWatch()]),
                 *(Timings(lines) for lines in self._files[1:]),
                 *([ProgressBar()] if progress_bar else []),
+                self._signals,
             ),
             max_duration=Time.parse(max_duration, "max_duration"),
         )
@@ -183,7 +189,12 @@ class Trainer:
     def fit(self, duration: int | str | Time | None = None) -> None:
         """Train until ``max_duration``, or for ``duration`` from where training stopped, mid-epoch too.
 
-        Epochs are counted by their ends: in the midst of an epoch ``fit('1ep')`` trains what is left of it.
+        Epochs are counted by their ends: in the midst of an epoch ``fit('1ep')`` trains what is left of it. SIGTERM and
+        SIGINT end it after the step at hand, with a checkpoint where there is a ``save_interval``: by SystemExit(143)
+        and KeyboardInterrupt; a second SIGINT at once.
+
+        Raises:
+            NonFiniteLossError: when a loss is nan or infinite; ``SkipNonFinite`` passes such steps over.
         """
         self._check_open("fit")
         if self._loop is None:
@@ -191,7 +202,7 @@ class Trainer:
         self._aim(duration)
         for file in self._files:
             file.claim()
-        with self._chance():
+        with self._chance(), self._signals.taken():
             try:
                 self._loop.fit()
             finally:
