@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 import torch
@@ -9,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutmix.core.callback import Callback
+from cutmix.core.world import World
 from cutmix.losses import Mixed, is_cross_entropy, mixed_in
 from cutmix.metrics import accuracy, classes_of, hits
 from cutmix.targets import MixedTarget
 from cutmix.trainer.composer_models import update
+from cutmix.trainer.metric_state import Keeping, make_savable, metric_state, put_back_metric
 from cutmix.trees import walk
 
 if TYPE_CHECKING:
@@ -41,8 +44,15 @@ class TrainMetrics(Callback):
     """Measures training by the user's metrics, epoch by epoch. Mixed batches go to those only that take them."""
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        for metric in metrics.values():
+            make_savable(metric)
         self._metrics = metrics
         self._updated: set[str] = set()
+        self._world = World()
+        self._device = torch.device("cpu")
+
+    def init(self, state: State, logger: Logger) -> None:  # noqa: ARG002
+        self._world, self._device = state.world, state.device
 
     def after_loss(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         target = walk(state.batch_get_item(state.target_key), _unmixed)
@@ -61,6 +71,30 @@ class TrainMetrics(Callback):
             updated = {name: metric for name, metric in self._metrics.items() if name in self._updated}
             logger.log_metrics({"epoch": state.epoch, **computed(updated, "train")}, state.timestamp.batch)
         self._updated.clear()
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return what each rank has added up in this epoch, each of its own batches."""
+        own = {name: walk(metric_state(self._metrics[name]), _on_host) for name in sorted(self._updated)}
+        by_rank = self._world.gathered(own)
+        return {"by_rank": by_rank} if any(by_rank) else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, saved in state["by_rank"][self._world.rank].items():
+            metric = self._metrics.get(name)
+            if saved and isinstance(metric, Keeping):
+                put_back_metric(metric, saved)
+                self._updated.add(name)
+            elif metric is not None:
+                warnings.warn(
+                    f"metrics must have a state_dict and a load_state_dict to go on within an epoch, got {name!r} "
+                    "without: in this epoch it counts from here on",
+                    stacklevel=2,
+                )
+        on_device(self._metrics, self._device)  # a state that is a list comes from the host
+
+
+def _on_host(leaf: Any) -> Any:  # noqa: ANN401 - whatever a state holds
+    return leaf.cpu() if isinstance(leaf, Tensor) else leaf
 
 
 def _unmixed(leaf: Any) -> Any:  # noqa: ANN401 - a target of any kind

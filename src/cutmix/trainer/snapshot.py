@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cutmix.core.state import State
 
 _SHOWN = 8  # differences, of what may be thousands
-_ONLY_WATCHING = frozenset({"Timings/0"})  # a run without a save_folder has none, and is the same run
+_ONLY_WATCHING = frozenset({"Timings/0", "TrainMetrics/0"})  # without a save_folder, or metrics, training is the same
 
 
 def check_capture(state: State) -> None:
@@ -54,9 +54,12 @@ def capture(state: State) -> Content:
             "processes": state.world.size,
             "timestamp": asdict(state.timestamp),
             "batches_per_epoch": state.batches_per_epoch,
+            "evaluated": state.evaluated,
             "eval_metrics": state.eval_metrics,
             "train_metrics": state.train_metrics,
             "loss": state.loss,
+            "stop_reason": state.stop_reason,
+            "scaler": None if state.scaler is None else state.scaler.state_dict(),
             "model": {name: value for name, value in model.items() if name not in weights},
             "loss_fn": _loss(state).state_dict(),
             "optimizers": [optimizer_state(optimizer, names) for optimizer in state.optimizers],
@@ -85,8 +88,12 @@ def restore(content: Content, state: State) -> None:
         put_back_optimizer(optimizer, before, _names(state))
     for scheduler, before in zip(state.schedulers, saved["schedulers"], strict=True):
         scheduler.load_state_dict(before["state"])
+    if state.scaler is not None and saved["scaler"]:
+        state.scaler.load_state_dict(saved["scaler"])
     state.timestamp = Timestamp(**saved["timestamp"])
+    state.evaluated = {**state.evaluated, **saved["evaluated"]}
     state.eval_metrics, state.train_figures, state.loss = saved["eval_metrics"], saved["train_metrics"], saved["loss"]
+    state.stop_reason = saved["stop_reason"]
 
 
 def _fitting(content: Content, state: State) -> dict[str, Any]:
