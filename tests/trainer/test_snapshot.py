@@ -1,7 +1,5 @@
 """A run as a value: what it holds, what it leaves alone, and from which other runs it is told apart."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn, optim
@@ -10,7 +8,6 @@ from torch.optim import lr_scheduler as schedules
 from cutmix.algorithms import CutMix
 from cutmix.core import Algorithm, Callback
 from cutmix.trainer.checkpoint import read, write
-from cutmix.trainer.manifest import CheckpointError
 from cutmix.trainer.snapshot import capture, check_capture, restore
 from snapshots import digest, net, resumed, trainer
 
