@@ -46,6 +46,8 @@ def decode(text: str) -> Any:  # noqa: ANN401 - whatever was encoded
     """Return the value that was encoded, of the same types all through; nothing in ``text`` is ever run."""
     try:
         tree = json.loads(text, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_once_each)
+    except CodecError:
+        raise
     except (ValueError, RecursionError) as error:
         raise CodecError(f"text must be JSON as encode writes it, got other: {error}; it was altered") from error
     return _unpacked(tree, ())
@@ -108,18 +110,19 @@ def _pack_all(values: Iterable[Any], place: Place) -> list[object]:
     return [_packed(item, (*place, index)) for index, item in enumerate(values)]
 
 
-def _unpack_all(values: list[Any], place: Place) -> list[Any]:
-    return [_unpacked(item, (*place, index)) for index, item in enumerate(values)]
+def _unpack_all(values: Any, place: Place) -> list[Any]:  # noqa: ANN401
+    return [_unpacked(item, (*place, index)) for index, item in enumerate(_list(values))]
 
 
 def _pack_pairs(value: dict[Any, Any], place: Place) -> list[list[object]]:
     return [[_packed(key, (*place, key)), _packed(item, (*place, key))] for key, item in value.items()]
 
 
-def _unpack_pairs(pairs: list[Any], place: Place) -> dict[Any, Any]:
-    unpacked = [
-        (_unpacked(key, (*place, index)), _unpacked(item, (*place, index))) for index, (key, item) in enumerate(pairs)
-    ]
+def _unpack_pairs(pairs: Any, place: Place) -> dict[Any, Any]:  # noqa: ANN401
+    unpacked = []
+    for index, pair in enumerate(_list(pairs)):
+        key, item = _list(pair)
+        unpacked.append((_unpacked(key, (*place, index)), _unpacked(item, (*place, index))))
     return _once_each(unpacked)
 
 
@@ -128,7 +131,7 @@ def _pack_set(value: Iterable[Any], place: Place) -> list[object]:
     return sorted((_packed(item, (*place, item)) for item in value), key=json.dumps)
 
 
-def _unpack_set(items: list[Any], place: Place) -> set[Any]:
+def _unpack_set(items: Any, place: Place) -> set[Any]:  # noqa: ANN401
     return set(_once_each((item, None) for item in _unpack_all(items, place)))
 
 
@@ -164,6 +167,12 @@ _TAGS: dict[type, _Tag] = {
     Tensor: _Tag(_pack_tensor, _unpack_tensor),
 }
 _KINDS = {kind.__name__: kind for kind in _TAGS}
+
+
+def _list(value: Any) -> list[Any]:  # noqa: ANN401
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.40} in place of a list")
+    return value
 
 
 def _once_each(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
