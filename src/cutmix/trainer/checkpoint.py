@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -209,7 +209,7 @@ def _publish(working: Path, folder: Path) -> None:
     """Move ``working`` to where it belongs, the checkpoint that stands there out of its way."""
     replaced = _beside(folder, "replaced")
     _discard(replaced)
-    if folder.exists():
+    if folder.is_dir():
         folder.rename(replaced)
     try:
         working.rename(folder)
@@ -222,8 +222,10 @@ def _publish(working: Path, folder: Path) -> None:
 
 
 def _discard(path: Path) -> None:
-    if path.is_symlink():
-        path.unlink()
+    """Clear away what is at ``path``, as far as that can be done; a link goes, and not what it leads to."""
+    with suppress(OSError):
+        if path.is_symlink():
+            path.unlink()
     shutil.rmtree(path, ignore_errors=True)
 
 
