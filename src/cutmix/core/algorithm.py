@@ -29,7 +29,7 @@ class Algorithm(ABC):
     def state_dict(self) -> Mapping[str, Any]:
         """Return what a checkpoint must hold for a run to go on as if it had not stopped: tensors and plain values.
 
-        What depends on the state of the run alone, as the time and the seed, needs none.
+        What follows from the time and the seed alone needs none. It is called on all ranks, and rank 0's is kept.
         """
         return {}
 

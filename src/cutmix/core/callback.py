@@ -41,7 +41,10 @@ class Callback:
     def eval_end(self, state: State, logger: Logger) -> None: ...
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Return what a checkpoint must hold for a run to go on as if it had not stopped: tensors and plain values."""
+        """Return what a checkpoint must hold for a run to go on as if it had not stopped: tensors and plain values.
+
+        It is called on all ranks, and rank 0's is kept: what differs by rank is for ``state.world.gathered``.
+        """
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

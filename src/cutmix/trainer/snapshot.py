@@ -129,7 +129,7 @@ def _differences(saved: Mapping[str, Any], state: State) -> Iterator[str]:
         ("schedulers", state.schedulers, saved["schedulers"]),
     ):
         if len(here) != len(there):
-            yield f"it has {len(there)} {kind}, here are {len(here)}"
+            yield f"its number of {kind} is {len(there)}, here it is {len(here)}"
     for optimizer, before in zip(state.optimizers, saved["optimizers"], strict=False):
         yield from optimizer_differences(optimizer, before, _names(state))
     for scheduler, before in zip(state.schedulers, saved["schedulers"], strict=False):
@@ -142,7 +142,7 @@ def _data_differences(saved: Mapping[str, Any], state: State) -> Iterator[str]:
     """Tell in what its batches were others."""
     # Each process fetches, mixes and drops out by its own number, so that no step would be the same with more or fewer.
     if state.world.size != saved["processes"]:
-        yield f"it was trained by {saved['processes']} processes, here are {state.world.size}"
+        yield f"its number of processes is {saved['processes']}, here it is {state.world.size}"
     here, there = state.batches_per_epoch, saved["batches_per_epoch"]  # an epoch that begins may have others
     if saved["timestamp"]["batch_in_epoch"] and None not in (here, there) and here != there:
         yield f"it stopped within an epoch of {there} batches, of which there are {here} here"
