@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
@@ -62,6 +63,7 @@ class State:
     train_figures: dict[str, Figure] = field(default_factory=dict)  # of the last step, computed when asked for
     eval_metrics: dict[str, float] = field(default_factory=dict)  # the latest; at EVAL_END of the one that ends
     evaluated: dict[str, int] = field(default_factory=dict)  # the step of the last evaluation, by evaluator; -1: none
+    after_eval: ExitStack = field(default_factory=ExitStack)  # what an evaluation must undo, however it ends
     stop_reason: str | None = None  # set by whoever wants training to stop at the end of this step
 
     def __post_init__(self) -> None:

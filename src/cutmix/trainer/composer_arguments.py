@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RENAMED = {
-    "compile_config": ("compile", "None stays out, and a dict of settings is torch.compile's: compile the model first"),
+    "compile_config": ("compile", "True, or a dict of torch.compile's settings, as there"),
     "parallelism_config": ("parallelism", "'ddp', 'fsdp', or a function of the model for what else you want"),
 }
 """The name here, and how its values translate."""

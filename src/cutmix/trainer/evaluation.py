@@ -49,13 +49,13 @@ class Evaluation:
     @property
     def prefix(self) -> str:
         """Return what the names of the figures begin with."""
-        return f"eval/{self.label}" if self.label else "eval"
+        return prefix_for(self.label)
 
     def measure(self, run: Runner) -> dict[str, float]:
         """Return the loss, the accuracy where there are classes, and the user's metrics, over all samples."""
         state = run.state
         before, generators = state.eval_metrics, (*generators_of(state.device), *generators_in(self.source))
-        with _set_aside(state), seeded(fold(state.seed, "eval"), generators), torch.no_grad():
+        with _set_aside(state), state.after_eval, seeded(fold(state.seed, "eval"), generators), torch.no_grad():
             run(Event.EVAL_START)
             state.eval_metrics = measured = self._over(islice(iterate(self.source), self.limit), run)
             run.logger.log_metrics({"epoch": state.epoch, **measured}, state.timestamp.batch)
@@ -88,6 +88,11 @@ class Evaluation:
             f"{self.prefix}/{name}": _mean(torch.stack(values).tolist(), samples) for name, values in scores.items()
         }
         return {**means, **computed(self.metrics, self.prefix)}
+
+
+def prefix_for(label: str) -> str:
+    """Return what the names of an evaluator's figures begin with."""
+    return f"eval/{label}" if label else "eval"
 
 
 def _plain(target: Any) -> Any:  # noqa: ANN401 - the user's

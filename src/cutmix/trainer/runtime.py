@@ -50,6 +50,30 @@ def seeded(seed: int, generators: tuple[torch.Generator, ...]) -> Generator[None
             generator.set_state(state)
 
 
+def check_deterministic(device: torch.device) -> None:
+    """Refuse to promise what cuBLAS would not keep."""
+    if device.type == "cuda" and os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in (":4096:8", ":16:8"):
+        raise ValueError(
+            "deterministic_mode needs the environment variable CUBLAS_WORKSPACE_CONFIG to be ':4096:8' or ':16:8' on a "
+            f"GPU, got {os.environ.get('CUBLAS_WORKSPACE_CONFIG')!r}; set it before Python starts"
+        )
+
+
+@contextmanager
+def deterministic() -> Generator[None]:
+    """Let torch compute by algorithms that repeat to the bit only, and refuse what has none; leave it as it was."""
+    cudnn = torch.backends.cudnn
+    found = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    found_cudnn = cudnn.deterministic, cudnn.benchmark
+    try:
+        torch.use_deterministic_algorithms(mode=True)
+        cudnn.deterministic, cudnn.benchmark = True, False
+        yield
+    finally:
+        torch.use_deterministic_algorithms(found[0], warn_only=found[1])
+        cudnn.deterministic, cudnn.benchmark = found_cudnn
+
+
 def _cuda_of_this_process() -> torch.device:
     """Return the current GPU, or the one that a launcher means by this process's number on its machine."""
     index, there = int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())), torch.cuda.device_count()

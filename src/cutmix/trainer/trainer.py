@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
@@ -37,7 +38,7 @@ from cutmix.trainer.order import batches_of, limit_for
 from cutmix.trainer.precision import precision_for, scaler_for
 from cutmix.trainer.processes import join
 from cutmix.trainer.progress import ProgressBar, say
-from cutmix.trainer.runtime import device_for, generators_of, seeded
+from cutmix.trainer.runtime import check_deterministic, deterministic, device_for, generators_of, seeded
 from cutmix.trainer.scores import TrainMetrics, on_device
 from cutmix.trainer.signals import Signals
 
@@ -79,6 +80,8 @@ class Trainer:
             with a true ``takes_mixed_targets``, on all.
         device: ``'cpu'``, ``'gpu'`` (cuda or mps), ``'mps'`` or a torch.device; None takes a GPU where there is one.
         precision: ``'fp32'``, ``'amp_bf16'``, or ``'amp_fp16'``, whose gradients are scaled.
+        compile: whether ``torch.compile`` compiles the model, or the settings it does it with. Mixing stays outside.
+        deterministic_mode: whether ``fit`` and ``eval`` may use only what repeats to the bit; what cannot, raises.
         device_train_microbatch_size: the most samples that are computed at once. The parts' gradients are weighted by
             samples: the whole batch's where the loss is a plain mean, not with class weights or ignored labels.
         gradient_clip_norm: the most that the gradients of all parameters together may be long.
@@ -111,6 +114,8 @@ class Trainer:
         metrics: Mapping[str, Metric] | None = None,
         device: str | torch.device | None = None,
         precision: str = "fp32",
+        compile: bool | Mapping[str, Any] = False,  # noqa: A002 - Composer's users know it
+        deterministic_mode: bool = False,
         device_train_microbatch_size: int | None = None,
         gradient_clip_norm: float | None = None,
         eval_interval: int | str | Time | None = "1ep",
@@ -130,6 +135,9 @@ class Trainer:
         world = join(place)
         context = precision_for(place, precision)
         self._is_closed = False
+        self._is_deterministic = deterministic_mode
+        if deterministic_mode:
+            check_deterministic(place)
         self._files = [] if save_folder is None else [JsonLines(Path(save_folder) / name) for name in FILES]
         self._signals = Signals(save=None)
         watching = _several("callbacks", callbacks, Callback)
@@ -183,6 +191,8 @@ class Trainer:
         self._loop = self._loop_over(train_dataloader, limit, settings)
         if not self.state.optimizers and train_dataloader is not None:
             self._take_default_optimizer(aloud=progress_bar)
+        if compile:
+            self.state.forward = torch.compile(self.state.forward, **({} if compile is True else compile))
         with self._chance():
             self._run(Event.INIT)
 
@@ -202,7 +212,7 @@ class Trainer:
         self._aim(duration)
         for file in self._files:
             file.claim()
-        with self._chance(), self._signals.taken():
+        with self._chance(), self._determined(), self._signals.taken():
             try:
                 self._loop.fit()
             finally:
@@ -214,7 +224,8 @@ class Trainer:
         evaluations = self._evaluated if eval_dataloader is None else self._evaluations.of(eval_dataloader)
         if not evaluations:
             raise ValueError("eval_dataloader must be given to evaluate, got None; pass it here or to the Trainer")
-        measured = {name: figure for each in evaluations for name, figure in each.measure(self._run).items()}
+        with self._determined():
+            measured = {name: figure for each in evaluations for name, figure in each.measure(self._run).items()}
         self._loggers.flush()
         return measured
 
@@ -265,6 +276,9 @@ class Trainer:
                 f"max_duration must lie ahead, got {state.max_duration}, which is reached; "
                 f"train on with fit(duration='{state.max_duration}')"
             )
+
+    def _determined(self) -> AbstractContextManager[None]:
+        return deterministic() if self._is_deterministic else nullcontext()
 
     def _chance(self) -> AbstractContextManager[None]:
         """Lend the global generators of torch; leave them as found."""
