@@ -48,10 +48,12 @@ def batches(dtype=torch.float32):
     return list(zip(IMAGES.to(dtype), LABELS, strict=True))
 
 
-def trainer(model, optimizers, schedulers=None, **settings):
+def trainer(model, optimizers, schedulers=None, *, eval_dataloader=None, **settings):
     data = batches(next(model.parameters()).dtype)
     defaults = {"device": "cpu", "progress_bar": False, "seed": 7, "step_schedulers_every_batch": True}
-    return Trainer(model, data, None, 1, optimizers=optimizers, schedulers=schedulers, **{**defaults, **settings})
+    return Trainer(
+        model, data, eval_dataloader, 1, optimizers=optimizers, schedulers=schedulers, **{**defaults, **settings}
+    )
 
 
 def digest(state):

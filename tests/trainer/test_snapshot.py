@@ -9,7 +9,7 @@ from cutmix.algorithms import CutMix
 from cutmix.core import Algorithm, Callback
 from cutmix.trainer.checkpoint import read, write
 from cutmix.trainer.snapshot import capture, check_capture, restore
-from snapshots import digest, net, resumed, trainer
+from snapshots import batches, digest, net, resumed, trainer
 
 
 def run(init=0, *, model=None, kind=optim.AdamW, schedule=lambda opt: schedules.MultiStepLR(opt, [2, 4]), **settings):
@@ -71,7 +71,8 @@ def test_algorithms_and_callbacks_go_on_with_what_they_hold(at, tmp_path):
 
     assert digest(again) == digest(whole)
     assert again.algorithms[0].total == whole.algorithms[0].total
-    for mine, theirs in zip(again.callbacks, whole.callbacks, strict=True):
+    held = [[part for part in state.callbacks if isinstance(part, Counting)] for state in (again, whole)]
+    for mine, theirs in zip(*held, strict=True):
         assert (mine.seen["steps"], type(mine.seen["pair"])) == (6, tuple)
         assert mine.seen[3][0].equal(theirs.seen[3][0])
 
@@ -339,3 +340,48 @@ def test_an_optimizer_of_parameters_that_nobody_knows_is_refused():
         ValueError, match=r"got a SGD with one of shape \(3, 7\) in group 0; make that one of the model"
     ):
         check_capture(refused)
+
+
+class Evaluations(Callback):
+    def __init__(self):
+        self.steps = []
+
+    def eval_end(self, state, logger):
+        self.steps.append(state.timestamp.batch)
+
+
+def test_an_evaluation_that_is_behind_is_not_made_again(tmp_path):
+    settings = {"eval_interval": "3ba", "eval_dataloader": batches()}
+    first, seen = run(**settings), Evaluations()
+    again = run(1, callbacks=seen, **settings)
+    first.fit("3ba")
+    write(tmp_path / "ep0-ba3", capture(first.state))
+    restore(read(tmp_path / "ep0-ba3"), again.state)
+
+    assert again.state.evaluated == first.state.evaluated
+    assert again.state.eval_metrics == first.state.eval_metrics
+    again.fit("2ba")
+    assert seen.steps == [5]
+
+
+def test_the_scale_of_gradients_in_float16_goes_on(tmp_path):
+    def make(init):
+        made = run(init, precision="amp_fp16", kind=optim.SGD)
+        made.state.scaler.load_state_dict({**made.state.scaler.state_dict(), "growth_interval": 2, "scale": 256.0})
+        return made
+
+    whole, again = resumed(make, 3, tmp_path)
+
+    assert digest(again) == digest(whole)
+    assert again.scaler.state_dict() == whole.scaler.state_dict()
+    assert again.scaler.get_scale() > 256.0
+
+
+def test_why_a_run_has_stopped_is_known_to_the_one_that_goes_on(tmp_path):
+    first, again = run(), run(1)
+    first.fit("2ba")
+    first.state.stop_reason = "no better for 5 epochs"
+    write(tmp_path / "ep0-ba2", capture(first.state))
+    restore(read(tmp_path / "ep0-ba2"), again.state)
+
+    assert again.state.is_over
