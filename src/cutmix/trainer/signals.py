@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, NoReturn, final
 
 from cutmix.core.callback import Callback
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
     from cutmix.core.state import State
 
 TAKEN = (signal.SIGTERM, signal.SIGINT)
+ASK_SECONDS, ASK_STEPS = 0.5, 16
+"""How often several processes ask each other whether a signal came: whichever is sooner, but after a whole step."""
 
 
 @final
 class Signals(Callback):
     """Ends training at the end of the step in which SIGTERM or SIGINT came; a second SIGINT ends it at once.
+
+    Several processes end after the same step, the first at which they ask each other.
 
     Args:
         save: writes a checkpoint before the end; None where nothing is saved.
@@ -29,8 +34,10 @@ class Signals(Callback):
 
     def __init__(self, save: Callable[[State], object] | None) -> None:
         self._save = save
-        self._caught: signal.Signals | None = None
+        self._caught = 0
         self._interrupts = 0
+        self._asked = 0, 0.0  # at which step, and when
+        self._ask_at = 0
 
     @contextmanager
     def taken(self) -> Generator[None]:
@@ -39,7 +46,7 @@ class Signals(Callback):
         Only in the main thread, the one that Python hands signals to. What is ignored stays so. A signal that came
         after the last step ends the process all the same.
         """
-        self._caught, self._interrupts = None, 0
+        self._caught, self._interrupts = 0, 0
         found = {number: signal.getsignal(number) for number in TAKEN} if _in_main_thread() else {}
         ours = {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
         try:
@@ -49,24 +56,41 @@ class Signals(Callback):
         finally:
             for number, handler in ours.items():
                 signal.signal(number, handler)
-        if self._caught is not None:
+        if self._caught:
             _end(self._caught)
 
+    def fit_start(self, state: State, logger: Logger) -> None:  # noqa: ARG002
+        self._asked, self._ask_at = (state.timestamp.batch, monotonic()), 0
+
     def batch_checkpoint(self, state: State, logger: Logger) -> None:  # noqa: ARG002
-        if self._caught is None:
+        caught = self._caught if state.world.size == 1 else self._agreed(state)
+        if not caught:
             return
         if self._save is not None:
             self._save(state)
-        _end(self._caught)
+        _end(caught)
+
+    def _agreed(self, state: State) -> int:
+        """Return the signal that came to any rank, when it is time to ask for it; else 0."""
+        step = state.timestamp.batch
+        if step < self._ask_at:
+            return 0
+        answers = state.world.gathered((self._caught, self._steps_until_next(step)))
+        self._asked, self._ask_at = (step, monotonic()), step + answers[0][1]
+        return max(caught for caught, _ in answers)
+
+    def _steps_until_next(self, step: int) -> int:
+        last, then = self._asked
+        return max(1, min(ASK_STEPS, int((step - last) * ASK_SECONDS / max(monotonic() - then, 1e-9))))
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             raise KeyboardInterrupt
-        self._caught = self._caught or signal.Signals(number)
+        self._caught = self._caught or number
 
 
-def _end(caught: signal.Signals) -> NoReturn:
+def _end(caught: int) -> NoReturn:
     """End as somebody whom this signal asks to end.
 
     Raises:
