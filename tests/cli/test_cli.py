@@ -45,7 +45,8 @@ def test_train_writes_everything_into_the_run_folder(options, tmp_path, capsys):
 
     assert code == 0
     assert {file.name for file in folder.iterdir()} == {
-        "config.json", "metrics.jsonl", "timings.jsonl", "weights.safetensors", "mixed.png",
+        "config.json", "metrics.jsonl", "timings.jsonl", "weights.safetensors", "mixed.png", "checkpoints",
+        "trainer.lock",
     }  # fmt: skip
     config = json.loads((folder / "config.json").read_text())
     assert config["settings"]["seed"] == 3

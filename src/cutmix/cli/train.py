@@ -12,17 +12,19 @@ import tyro
 
 from cutmix.runs.folder import RunFolder
 from cutmix.runs.settings import Settings, Task
-from cutmix.runs.train import Job, prepare
+from cutmix.runs.train import Job, Saving, prepare
 
 Inline = tyro.conf.arg(name="")
 
 
-def train(
+def train(  # noqa: PLR0913 - the options of a command line
     task: Annotated[Task, Inline],
     *,
     algorithms: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = (),
     seed: int = 0,
     save_folder: Path | None = None,
+    save_interval: str = "1ep",
+    autoresume: bool = False,
     quiet: bool = False,
 ) -> Callable[[], int]:
     """Train a network on your images, with or without CutMix.
@@ -32,12 +34,15 @@ def train(
         algorithms: One of cutmix, cutmix:alpha=1.0,p=0.5, mixup, mixup:alpha=0.2, ...; or baseline, as when left out.
         seed: Initial weights, order, augmentation and mixing all follow from it.
         save_folder: Where metrics, configuration, weights and a picture go; else runs/TIME-NAME.
+        save_interval: How often to write a checkpoint into it: 1ep, 500ba, 10min. The newest two are kept.
+        autoresume: Go on with the run in save_folder, if there is one: it ends as if it had not been stopped.
         quiet: Print nothing.
     """
     settings = Settings(task=task, algorithms=tuple(chain.from_iterable(algorithms)), seed=seed)
     folder = RunFolder(save_folder or dated(f"{task.model}-{settings.arm}"))
-    folder.check_free()
-    return partial(_quietly if quiet else _aloud, prepare(settings), folder)
+    saving = Saving(save_interval, autoresume)
+    saving.check(folder)
+    return partial(_quietly if quiet else _aloud, prepare(settings), folder, saving)
 
 
 def dated(name: str) -> Path:
@@ -45,14 +50,14 @@ def dated(name: str) -> Path:
     return Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-{re.sub('[^A-Za-z0-9.=_-]+', '-', name)}")  # noqa: DTZ005 - the user's own clock
 
 
-def _quietly(job: Job, folder: RunFolder) -> int:
-    job.run(folder, progress_bar=False)
+def _quietly(job: Job, folder: RunFolder, saving: Saving) -> int:
+    job.run(folder, saving, progress_bar=False)
     return 0
 
 
-def _aloud(job: Job, folder: RunFolder) -> int:
+def _aloud(job: Job, folder: RunFolder, saving: Saving) -> int:
     print(*job.splits.notes, sep="\n")
-    job.run(folder, progress_bar=True)
+    job.run(folder, saving, progress_bar=True)
     last = folder.last_evaluation
     said = [
         f"test accuracy {100 * last['eval/accuracy']:.1f} %, test loss {last['eval/loss']:.3f}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
 
 import torch
@@ -72,6 +72,27 @@ class Loggers(Logger):
         self.flush()
         for logger in self._loggers:
             logger.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of those that have one, when all figures up to now are with them."""
+        self.flush()
+        return {name: dict(state) for name, logger in self._named() if (state := logger.state_dict())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Hand each its state; one that is new to the run has none."""
+        for name, logger in self._named():
+            if name in state:
+                logger.load_state_dict(state[name])
+
+    def _named(self) -> list[tuple[str, Logger]]:
+        """Name the loggers by their classes, and those of one class by their number."""
+        seen = Counter[str]()
+        named = []
+        for logger in self._loggers:
+            kind = type(logger).__name__
+            named.append((f"{kind}/{seen[kind]}", logger))
+            seen[kind] += 1
+        return named
 
 
 def value_of(figure: Figure) -> float | int | Tensor:

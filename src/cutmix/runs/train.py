@@ -17,26 +17,53 @@ from cutmix.data.images import LabelledImages, Splits
 from cutmix.data.loading import load
 from cutmix.keys import fold, generator_for
 from cutmix.pictures import mixed_images
-from cutmix.runs.config import config_of
+from cutmix.runs.config import check_same, config_of
 from cutmix.runs.folder import RunFolder
 from cutmix.runs.settings import Settings, Task
 from cutmix.trainer.finite import NonFiniteLossError
 from cutmix.trainer.optim import CosineWithWarmup
 from cutmix.trainer.runtime import device_for
+from cutmix.trainer.saving import Interval
 from cutmix.trainer.trainer import Trainer
 
 PICTURED = 8
+KEPT_CHECKPOINTS = 2
+"""The newest, and one that is left when that is damaged."""
 
 
-def train(settings: Settings, folder: Path, *, progress_bar: bool = True) -> None:
+@final
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """How a run is secured against being stopped."""
+
+    interval: str | None = None
+    """How often to write a checkpoint; None for never."""
+    autoresume: bool = False
+    """Whether to go on with what the folder holds of this run."""
+
+    def __post_init__(self) -> None:
+        if self.interval is not None:
+            Interval.parse(self.interval)
+
+    def check(self, folder: RunFolder) -> None:
+        """Refuse a folder that this run cannot be written to.
+
+        Raises:
+            ValueError: when it holds something, unless it is a run to go on with.
+        """
+        if not (self.autoresume and folder.config.exists()):
+            folder.check_free()
+
+
+def train(settings: Settings, folder: Path, saving: Saving = Saving(), *, progress_bar: bool = True) -> None:
     """Train once, and write down in ``folder`` all that came of it.
 
     Raises:
         ValueError: when the settings, the data or the folder are bad; nothing is written then.
         NonFiniteLossError: when the loss does not stay finite; the figures are written, the weights are not.
     """
-    RunFolder(folder).check_free()
-    prepare(settings).run(RunFolder(folder), progress_bar=progress_bar)
+    saving.check(RunFolder(folder))
+    prepare(settings).run(RunFolder(folder), saving, progress_bar=progress_bar)
 
 
 @final
@@ -48,15 +75,20 @@ class Job:
     splits: Splits
     model: nn.Module
 
-    def run(self, folder: RunFolder, *, progress_bar: bool) -> None:
+    def run(self, folder: RunFolder, saving: Saving = Saving(), *, progress_bar: bool) -> None:
         """Train ``model``, and write down what came of it.
 
         Raises:
+            ValueError: when the folder holds another run.
             NonFiniteLossError: when the loss does not stay finite; the figures are written, the weights are not.
         """
         machine = {"device": str(device_for(None)), "threads": torch.get_num_threads()}
-        with self._trainer(folder, progress_bar=progress_bar) as trainer:
-            folder.create({**config_of(self.settings, self.splits), "machine": machine})
+        config = config_of(self.settings, self.splits)
+        if folder.config.exists():
+            check_same(folder, config)
+        else:
+            folder.create({**config, "machine": machine})
+        with self._trainer(folder, saving, progress_bar=progress_bar) as trainer:
             trainer.fit()
         check_converged(folder)
         save_model(self.model, str(folder.weights))
@@ -64,7 +96,7 @@ class Job:
             if isinstance(recipe, Mixer):
                 draw_picture(recipe, self.splits.train, self.settings.seed, folder.picture)
 
-    def _trainer(self, folder: RunFolder, *, progress_bar: bool) -> Trainer:
+    def _trainer(self, folder: RunFolder, saving: Saving, *, progress_bar: bool) -> Trainer:
         task, train, test = self.settings.task, self.splits.train, self.splits.test
         standardise = Standardise.fitted(train.pixels)
         augmentation = [Augment(flip=task.flip)] if task.augment else []
@@ -82,6 +114,9 @@ class Job:
             seed=self.settings.seed,
             progress_bar=progress_bar,
             save_folder=folder.path,
+            save_interval=saving.interval,
+            save_num_checkpoints_to_keep=KEPT_CHECKPOINTS,
+            autoresume=saving.autoresume,
         )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+from itertools import count
 from json import JSONEncoder
 from time import perf_counter
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from cutmix.core.callback import Callback
 from cutmix.core.logger import Logger
@@ -34,15 +36,14 @@ class JsonLines(Logger):
         self._lines: list[str] = []
         self._is_ours = False
 
+    @property
+    def name(self) -> str:
+        """Return the file's name in its folder."""
+        return self._path.name
+
     def claim(self) -> None:
-        """Make the folder, and refuse it when it holds another run's file."""
-        if self._is_ours:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"save_folder must be a folder, {self._path.parent} cannot be one: {error}") from error
-        if self._path.exists():
+        """Refuse the folder when it holds another run's file."""
+        if self._path.exists() and not self._is_ours:
             raise ValueError(
                 f"save_folder must hold no other run, got {self._path.parent} with a {self._path.name} in it; "
                 "name another folder, or move that file away"
@@ -59,10 +60,54 @@ class JsonLines(Logger):
     def flush(self) -> None:
         """Write, and hold no file open in between: whoever forgets to close loses nothing."""
         if self._lines:
+            make_folder(self._path.parent)
             self.claim()
             with self._path.open("a" if self._is_ours else "x", encoding="utf-8") as file:
                 file.writelines(self._lines)
             self._lines, self._is_ours = [], True
+
+    def position(self) -> int:
+        """Return how many bytes are written, when they are on the disk for good."""
+        self.flush()
+        if not self._is_ours or not self._path.exists():
+            return 0
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
+            return os.fstat(file.fileno()).st_size
+
+    def go_on_at(self, position: int) -> None:
+        """Take the file over as ours, and forget what stands behind ``position``: it will be written again.
+
+        Raises:
+            ValueError: when there is less.
+        """
+        found = self._path.stat().st_size if self._path.exists() else 0
+        if found < position:
+            raise ValueError(
+                f"{self._path} must hold the {position} bytes that its checkpoint tells of, got {found}; put the file "
+                "back, or go on in another folder: Trainer(load_path=..., save_folder=...)"
+            )
+        if found:
+            os.truncate(self._path, position)
+        self._lines, self._is_ours = [], found > 0
+
+    def set_aside(self) -> None:
+        """Make room for a file of ours: what is there is kept under another name."""
+        if self._path.exists() and not self._is_ours:
+            names = (self._path.with_name(f"{self._path.name}.{number}") for number in count(1))
+            self._path.rename(next(name for name in names if not name.exists()))
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run.
+
+    Raises:
+        ValueError: when it cannot be one.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"save_folder must be a folder, {folder} cannot be one: {error}") from error
 
 
 def _is_unwritable(value: object) -> bool:
@@ -83,6 +128,12 @@ class Timings(Callback):
         self._samples = 0
         self._last = self._paused = perf_counter()
         self._evaluating = 0.0
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"seconds": self._seconds + perf_counter() - self._last}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._seconds = state["seconds"]
 
     def fit_start(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         self._last, self._evaluating, self._samples = perf_counter(), 0.0, state.timestamp.sample

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
@@ -21,11 +21,13 @@ from cutmix.core.runner import Runner
 from cutmix.core.state import State
 from cutmix.core.time import Time
 from cutmix.keys import fold
+from cutmix.trainer.checkpoint import read
 from cutmix.trainer.composer_arguments import refuse
 from cutmix.trainer.composer_models import ComposerLoss, is_composers, metrics_of
 from cutmix.trainer.evaluators import Evaluations, Evaluator
 from cutmix.trainer.finite import LossWatch, SkipNonFinite
-from cutmix.trainer.loggers import JsonLines, Timings
+from cutmix.trainer.lock import locked
+from cutmix.trainer.loggers import JsonLines, Timings, make_folder
 from cutmix.trainer.loop import Loop, Settings
 from cutmix.trainer.optim import (
     CosineWithWarmup,
@@ -39,19 +41,22 @@ from cutmix.trainer.precision import precision_for, scaler_for
 from cutmix.trainer.processes import join
 from cutmix.trainer.progress import ProgressBar, say
 from cutmix.trainer.runtime import check_deterministic, deterministic, device_for, generators_of, seeded
+from cutmix.trainer.saving import Saver, go_on, is_of, starting_point
+from cutmix.trainer.saving import Settings as SavingSettings
 from cutmix.trainer.scores import TrainMetrics, on_device
 from cutmix.trainer.signals import Signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
     from torch import Tensor
 
     from cutmix.core.batch import Key
+    from cutmix.trainer.checkpoint import Content
     from cutmix.trainer.evaluators import Evaluated
-    from cutmix.trainer.order import Source
+    from cutmix.trainer.order import DrawnBatches, GivenBatches, Source
     from cutmix.trainer.scores import Metric
 
 FILES = ("metrics.jsonl", "timings.jsonl")
@@ -94,9 +99,20 @@ class Trainer:
         callbacks: one or several.
         loggers: one or several, beside the files in ``save_folder``.
         progress_bar: whether to show a bar and say what was chosen, on stderr.
-        save_folder: where ``metrics.jsonl`` and ``timings.jsonl`` are written; made when ``fit`` starts. A figure that
-            is nan or infinite is null there.
+        save_folder: where ``metrics.jsonl``, ``timings.jsonl`` and ``checkpoints/`` are written; made when ``fit``
+            starts. A figure that is nan or infinite is null there.
+        save_interval: how often to write a checkpoint besides when training ends, ``'1ep'``, ``'500ba'``, ``'10min'``;
+            None or 0 writes none, not even then. A run that is killed and goes on ends with the same bytes.
+        save_num_checkpoints_to_keep: how many of the newest to keep; -1 for all.
+        save_best: a figure of evaluation, ``'eval/accuracy'``, by which the best checkpoint is kept too: the highest,
+            of losses the lowest; ``'min:NAME'`` and ``'max:NAME'`` say otherwise. See ``best_checkpoint``.
+        load_path: a checkpoint to go on from, or a run's ``save_folder``, whose newest is taken. For weights alone
+            there is ``load_weights``.
+        autoresume: go on from the newest checkpoint in ``save_folder`` that verifies, if there is one.
         composers: none: what else Composer's Trainer takes is refused with the reason.
+
+    Raises:
+        CheckpointError: when the checkpoint to go on from is torn, altered, or does not fit; nothing is changed then.
     """
 
     def __init__(  # noqa: PLR0913 - the names that Composer's users know
@@ -128,18 +144,37 @@ class Trainer:
         loggers: Logger | Sequence[Logger] | None = None,
         progress_bar: bool = True,
         save_folder: str | Path | None = None,
+        save_interval: int | str | Time | None = "1ep",
+        save_num_checkpoints_to_keep: int = -1,
+        save_best: str | None = None,
+        load_path: str | Path | None = None,
+        autoresume: bool = False,
         **composers: object,
     ) -> None:
         refuse(composers, Trainer)
         place = device_for(device)
         world = join(place)
         context = precision_for(place, precision)
-        self._is_closed = False
+        self._is_closed = self._has_ended = False
+        self._autoresume = autoresume
         self._is_deterministic = deterministic_mode
         if deterministic_mode:
             check_deterministic(place)
-        self._files = [] if save_folder is None else [JsonLines(Path(save_folder) / name) for name in FILES]
-        self._signals = Signals(save=None)
+        self._folder = folder = None if save_folder is None else Path(save_folder)
+        start = starting_point(load_path, folder, autoresume=autoresume)
+        content = None if start is None else read(start)
+        seed = world.broadcast(_seed_for(content.values["seed"] if seed is None and content is not None else seed))
+        limit = limit_for("train_subset_num_batches", train_subset_num_batches)
+        batches = (
+            None
+            if train_dataloader is None
+            else batches_of(train_dataloader, "train_dataloader", seed=seed, limit=limit)
+        )
+        self._files = [] if folder is None else [JsonLines(folder / name) for name in FILES]
+        self._loggers = Loggers([*_several("loggers", loggers, Logger), *self._files[:1]])
+        saving = SavingSettings.parse(folder, save_interval, save_num_checkpoints_to_keep, save_best)
+        self._saver = None if saving is None else Saver(saving, self._loggers, self._files)
+        self._signals = Signals(None if self._saver is None else self._saver.secure)
         watching = _several("callbacks", callbacks, Callback)
         chosen = _several("optimizers", optimizers, Optimizer)
         torchs, ours = split_schedulers(_several("schedulers", schedulers, LRScheduler, CosineWithWarmup))
@@ -151,7 +186,7 @@ class Trainer:
             model=model.to(place),
             loss_fn=loss_fn,
             device=place,
-            seed=world.broadcast(_seed_for(seed)),
+            seed=seed,
             world=world,
             precision=precision,
             input_key=input_key,
@@ -167,14 +202,15 @@ class Trainer:
                 *([] if any(isinstance(one, SkipNonFinite) for one in watching) else [LossWatch()]),
                 *(Timings(lines) for lines in self._files[1:]),
                 *([ProgressBar()] if progress_bar else []),
-                self._signals,
+                *([] if self._saver is None else [self._saver]),
+                self._signals,  # the last, when all others have seen the moment
             ),
             max_duration=Time.parse(max_duration, "max_duration"),
+            batches_per_epoch=None if batches is None else batches.per_epoch,
         )
         if self.state.takes_batch:
             self.state.loss_fn = ComposerLoss(self.state)
         check_schedulers(self.state.schedulers, self.state.optimizers)
-        self._loggers = Loggers([*_several("loggers", loggers, Logger), *self._files[:1]])
         self._run = Runner(self.state, self._loggers)
         usual = Evaluator(
             (), eval_interval=eval_interval, subset_num_batches=eval_subset_num_batches, metrics=eval_metrics
@@ -187,14 +223,15 @@ class Trainer:
             step_schedulers_every_batch=step_schedulers_every_batch,
             gradient_clip_norm=gradient_clip_norm,
         )
-        limit = limit_for("train_subset_num_batches", train_subset_num_batches)
-        self._loop = self._loop_over(train_dataloader, limit, settings)
+        self._loop = None if batches is None else self._loop_over(batches, settings)
         if not self.state.optimizers and train_dataloader is not None:
             self._take_default_optimizer(aloud=progress_bar)
         if compile:
             self.state.forward = torch.compile(self.state.forward, **({} if compile is True else compile))
         with self._chance():
             self._run(Event.INIT)
+        if start is not None and content is not None:
+            self._go_on(content, in_place=is_of(start, folder))
 
     def fit(self, duration: int | str | Time | None = None) -> None:
         """Train until ``max_duration``, or for ``duration`` from where training stopped, mid-epoch too.
@@ -209,10 +246,10 @@ class Trainer:
         self._check_open("fit")
         if self._loop is None:
             raise ValueError("train_dataloader must be given to fit, got None; pass it to the Trainer")
+        if self._has_ended and duration is None:
+            return
         self._aim(duration)
-        for file in self._files:
-            file.claim()
-        with self._chance(), self._determined(), self._signals.taken():
+        with self._folder_held(), self._chance(), self._determined(), self._signals.taken():
             try:
                 self._loop.fit()
             finally:
@@ -228,6 +265,18 @@ class Trainer:
             measured = {name: figure for each in evaluations for name, figure in each.measure(self._run).items()}
         self._loggers.flush()
         return measured
+
+    def save_checkpoint(self) -> Path:
+        """Write a checkpoint of the run as it is now, into ``save_folder``; return its folder."""
+        self._check_open("save_checkpoint")
+        if self._saver is None:
+            raise ValueError("save_folder must be given to save, got none: name a folder, and leave save_interval on")
+        return self._saver.save(self.state)
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """Return the checkpoint that ``save_best`` has found best, if any."""
+        return None if self._saver is None else self._saver.best
 
     def close(self) -> None:
         """Write out what is held back and let go of files, callbacks and loggers: nothing is measured after this."""
@@ -246,12 +295,29 @@ class Trainer:
     ) -> None:
         self.close()
 
-    def _loop_over(self, source: Source | None, limit: int | None, settings: Settings) -> Loop | None:
-        if source is None:
-            return None
-        batches = batches_of(source, "train_dataloader", seed=self.state.seed, limit=limit)
-        self.state.batches_per_epoch = batches.per_epoch
+    def _loop_over(self, batches: DrawnBatches | GivenBatches, settings: Settings) -> Loop:
         return Loop(self._run, self._loggers, batches, self._evaluated, settings)
+
+    def _go_on(self, content: Content, *, in_place: bool) -> None:
+        """Put everything where ``content`` was taken; ``in_place``, the files too."""
+        go_on(content, self.state, self._loggers)
+        if in_place and self._saver is not None:
+            self._saver.take_over(content)
+        self._has_ended = self.state.is_over
+
+    @contextmanager
+    def _folder_held(self) -> Generator[None]:
+        """Hold ``save_folder``, and the files in it, for this run alone."""
+        if self._folder is None:
+            yield
+            return
+        make_folder(self._folder)
+        with locked(self._folder):
+            for file in self._files:
+                if self._autoresume:
+                    file.set_aside()
+                file.claim()
+            yield
 
     def _check_open(self, method: str) -> None:
         if self._is_closed:

@@ -1,0 +1,244 @@
+"""When a run is saved, which of its checkpoints stay, and from which it goes on."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, final
+
+from cutmix.core.callback import Callback
+from cutmix.core.time import Time, Timestamp
+from cutmix.trainer.checkpoint import checkpoints, name_for, newest, remove, sweep, write
+from cutmix.trainer.manifest import CheckpointError
+from cutmix.trainer.snapshot import capture, restore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cutmix.core.logger import Logger, Loggers
+    from cutmix.core.state import State
+    from cutmix.trainer.checkpoint import Content
+    from cutmix.trainer.loggers import JsonLines
+
+FOLDER = "checkpoints"
+"""Where a run's checkpoints are, in its ``save_folder``."""
+AGREE_EVERY = 16
+"""Batches between two looks at the clock on the wall, where several processes must agree on what it says."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """How often to save: by the run's own clock, or by the one on the wall."""
+
+    time: Time | None = None
+    seconds: float = math.inf
+
+    @staticmethod
+    def parse(interval: str | int | Time) -> Interval:
+        """Read ``'10min'``, or what ``Time`` reads."""
+        found = re.fullmatch(r"(\d+)\s*min", interval.strip()) if isinstance(interval, str) else None
+        if found is None:
+            return Interval(Time.parse(interval, "save_interval"))
+        if int(found[1]) < 1:
+            raise ValueError(f"save_interval must be at least a minute, got {interval!r}; write '10min' or '500ba'")
+        return Interval(seconds=60.0 * int(found[1]))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The figure of evaluation by which a checkpoint is the best."""
+
+    name: str
+    highest: bool
+
+    @staticmethod
+    def parse(save_best: object) -> Best:
+        """Read ``'eval/accuracy'``, of which the highest is best, as of all but losses, or ``'min:eval/error'``."""
+        found = re.fullmatch(r"(?:(min|max):)?(.+)", save_best) if isinstance(save_best, str) else None
+        if found is None:
+            raise ValueError(
+                f"save_best must name a figure of evaluation, got {save_best!r}; "
+                "write 'eval/accuracy' or 'min:eval/error'"
+            )
+        return Best(found[2], found[1] == "max" if found[1] else "loss" not in found[2])
+
+    def value(self, figures: Mapping[str, float]) -> float:
+        """Return the figure as a number of which the highest is best; nan is worst."""
+        if self.name not in figures:
+            raise ValueError(
+                f"save_best must name a figure of evaluation, got {self.name!r}; there are {', '.join(figures)}"
+            )
+        value = figures[self.name] if self.highest else -figures[self.name]
+        return -math.inf if math.isnan(value) else value
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where, when and how many checkpoints are written."""
+
+    folder: Path  # of the checkpoints
+    interval: Interval
+    keep: int | None  # None: all
+    best: Best | None
+
+    @staticmethod
+    def parse(folder: Path | None, interval: str | int | Time | None, keep: int, best: str | None) -> Settings | None:
+        """Check what the Trainer is given; nothing is saved without a folder, or an interval."""
+        if isinstance(keep, bool) or not isinstance(keep, int) or (keep < 1 and keep != -1):
+            raise ValueError(f"save_num_checkpoints_to_keep must be at least 1, got {keep!r}; -1 keeps all of them")
+        often = None if interval is None or interval == 0 else Interval.parse(interval)
+        by = None if best is None else Best.parse(best)
+        if folder is None or often is None:
+            if by is not None:
+                raise ValueError(
+                    f"save_best must come with a save_folder and a save_interval, got {best!r} alone: name the folder "
+                    "for checkpoints"
+                )
+            return None
+        return Settings(folder / FOLDER, often, None if keep == -1 else keep, by)
+
+
+@final
+class Saver(Callback):
+    """Writes checkpoints: at the interval, when an evaluation was the best so far, and when the run is over."""
+
+    def __init__(self, settings: Settings, loggers: Loggers, files: Sequence[JsonLines]) -> None:
+        self._settings = settings
+        self._loggers = loggers
+        self._files = files
+        self._before = Timestamp()  # the time of the last look
+        self._saved: Timestamp | None = None
+        self._last = monotonic()
+        self._best, self._best_name = -math.inf, ""
+
+    @property
+    def best(self) -> Path | None:
+        """Return the checkpoint that evaluation found best, if any."""
+        return self._settings.folder / self._best_name if self._best_name else None
+
+    def fit_start(self, state: State, logger: Logger) -> None:  # noqa: ARG002
+        self._before, self._last = state.timestamp, monotonic()
+        if state.world.rank == 0:
+            sweep(self._settings.folder)
+
+    def batch_checkpoint(self, state: State, logger: Logger) -> None:  # noqa: ARG002
+        self._look(state, is_last=state.is_over and not state.epoch_is_over)
+
+    def epoch_checkpoint(self, state: State, logger: Logger) -> None:  # noqa: ARG002
+        self._look(state, is_last=state.is_over)
+
+    def save(self, state: State) -> Path:
+        """Write a checkpoint of the run as it is now; return its folder."""
+        folder, content = self._settings.folder / name_for(state.timestamp), capture(state)
+        if state.world.rank == 0:
+            write(folder, replace(content, values={**content.values, **self._values()}))
+            self._prune(folder)
+        state.world.barrier()  # nobody leaves before it is written
+        self._last, self._saved = monotonic(), state.timestamp
+        return folder
+
+    def secure(self, state: State) -> None:
+        """Write a checkpoint unless this moment has one."""
+        if self._saved != state.timestamp:
+            self.save(state)
+
+    def take_over(self, content: Content) -> None:
+        """Go on with the files and the best checkpoint of the run that ``content`` is of."""
+        saved = content.values["saving"]
+        self._best, self._best_name = saved["best"], saved["best_name"]
+        for file in self._files:
+            file.go_on_at(saved["files"][file.name])
+
+    def _values(self) -> dict[str, Any]:
+        loggers = self._loggers.state_dict()  # which writes out what the files hold back
+        files = {file.name: file.position() for file in self._files}
+        return {
+            "loggers": loggers,
+            "saving": {"best": self._best, "best_name": self._best_name, "files": files},
+        }
+
+    def _look(self, state: State, *, is_last: bool) -> None:
+        is_best = self._is_best(state)
+        if self._is_due(state) or is_best or is_last:
+            self.save(state)
+        self._before = state.timestamp
+
+    def _is_best(self, state: State) -> bool:
+        best = self._settings.best
+        if best is None or (best.name not in state.eval_metrics and -1 in state.evaluated.values()):
+            return False  # the evaluation that measures it may be to come
+        value = best.value(state.eval_metrics)
+        if value <= self._best:
+            return False
+        self._best, self._best_name = value, name_for(state.timestamp)
+        return True
+
+    def _is_due(self, state: State) -> bool:
+        interval, now = self._settings.interval, state.timestamp
+        if interval.time is not None:
+            return interval.time.divides(self._before, now)
+        if state.world.size > 1 and now.batch % AGREE_EVERY:
+            return False
+        return state.world.broadcast(monotonic() - self._last >= interval.seconds)
+
+    def _prune(self, latest: Path) -> None:
+        """Remove checkpoints beyond those to keep, but never the best, nor the one just written.
+
+        First go those of a later time, which this run has not come to: they were damaged, or it was sent back.
+        """
+        if self._settings.keep is None:
+            return
+        there = checkpoints(self._settings.folder)
+        now = there.index(latest)
+        others = [one for one in (*there[now + 1 :], *there[:now]) if one != self.best]
+        for one in others[: max(0, len(others) - self._settings.keep + 1)]:
+            remove(one)
+
+
+def starting_point(load_path: str | Path | None, folder: Path | None, *, autoresume: bool) -> Path | None:
+    """Return the checkpoint to go on from: the newest of the run's own that verifies, else what ``load_path`` names."""
+    if not autoresume:
+        return None if load_path is None else _named(Path(load_path))
+    if folder is None:
+        raise ValueError(
+            "autoresume must come with a save_folder, got none: name the folder to look for checkpoints in"
+        )
+    own = folder / FOLDER
+    if checkpoints(own):
+        return _newest(own)
+    return starting_point(load_path, folder, autoresume=False)
+
+
+def is_of(start: Path, folder: Path | None) -> bool:
+    """Tell whether a checkpoint is of the run in ``folder``, whose files go on with it."""
+    return folder is not None and start.absolute().parent == (folder / FOLDER).absolute()
+
+
+def go_on(content: Content, state: State, loggers: Loggers) -> None:
+    """Put ``state``, and what logs beside it, where ``content`` was taken."""
+    restore(content, state)
+    loggers.load_state_dict(content.values["loggers"])
+
+
+def _named(path: Path) -> Path:
+    """Return the checkpoint at ``path``, which may be that of a run too: then its newest is taken."""
+    for parent in (path, path / FOLDER):
+        if checkpoints(parent):
+            return _newest(parent)
+    return path
+
+
+def _newest(folder: Path) -> Path:
+    found = newest(folder)
+    if found is None:
+        raise CheckpointError(
+            f"{folder} must hold a checkpoint that is whole, got {len(checkpoints(folder))} that are not, as the "
+            "warnings say; move the folder away to begin anew"
+        )
+    return found
