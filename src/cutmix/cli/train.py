@@ -42,7 +42,9 @@ def train(  # noqa: PLR0913 - the options of a command line
     folder = RunFolder(save_folder or dated(f"{task.model}-{settings.arm}"))
     saving = Saving(save_interval, autoresume)
     saving.check(folder)
-    return partial(_quietly if quiet else _aloud, prepare(settings), folder, saving)
+    job = prepare(settings)
+    job.check_same(folder)
+    return partial(_quietly if quiet else _aloud, job, folder, saving)
 
 
 def dated(name: str) -> Path:

@@ -83,11 +83,9 @@ class Job:
             NonFiniteLossError: when the loss does not stay finite; the figures are written, the weights are not.
         """
         machine = {"device": str(device_for(None)), "threads": torch.get_num_threads()}
-        config = config_of(self.settings, self.splits)
-        if folder.config.exists():
-            check_same(folder, config)
-        else:
-            folder.create({**config, "machine": machine})
+        self.check_same(folder)
+        if not folder.config.exists():
+            folder.create({**config_of(self.settings, self.splits), "machine": machine})
         with self._trainer(folder, saving, progress_bar=progress_bar) as trainer:
             trainer.fit()
         check_converged(folder)
@@ -95,6 +93,15 @@ class Job:
         for recipe in self.settings.recipes:
             if isinstance(recipe, Mixer):
                 draw_picture(recipe, self.splits.train, self.settings.seed, folder.picture)
+
+    def check_same(self, folder: RunFolder) -> None:
+        """Refuse a folder that holds another run.
+
+        Raises:
+            ValueError: naming what differs.
+        """
+        if folder.config.exists():
+            check_same(folder, config_of(self.settings, self.splits))
 
     def _trainer(self, folder: RunFolder, saving: Saving, *, progress_bar: bool) -> Trainer:
         task, train, test = self.settings.task, self.splits.train, self.splits.test
