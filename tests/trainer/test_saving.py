@@ -11,6 +11,7 @@ from cutmix.core.callback import Callback
 from cutmix.core.time import Time
 from cutmix.trainer import Trainer
 from cutmix.trainer.checkpoint import checkpoints
+from cutmix.trainer.finite import NonFiniteLossError
 from cutmix.trainer.manifest import CheckpointError
 from cutmix.trainer.saving import Best, Interval
 
@@ -215,3 +216,14 @@ def test_what_is_written_is_read():
     assert Best.parse("eval/accuracy") == Best("eval/accuracy", highest=True)
     assert Best.parse("eval/val/loss") == Best("eval/val/loss", highest=False)
     assert Best.parse("min:eval/error") == Best("eval/error", highest=False)
+
+
+def test_weights_that_are_worth_nothing_are_not_saved(tmp_path):
+    class Spoil(Callback):
+        def batch_end(self, state, logger):
+            if state.timestamp.batch == 2:
+                state.model.weight.data[0, 0] = torch.nan
+
+    with pytest.raises(NonFiniteLossError, match=r"weights must stay finite, got nan or infinity in \[weight\]"):
+        trainer(tmp_path, Spoil(), save_interval="1ba").fit()
+    assert names(tmp_path) == ["ep0-ba1"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 from cutmix.core.callback import Callback
 from cutmix.core.time import Time, Timestamp
 from cutmix.trainer.checkpoint import checkpoints, name_for, newest, remove, sweep, write
+from cutmix.trainer.finite import check_finite
 from cutmix.trainer.manifest import CheckpointError
 from cutmix.trainer.snapshot import capture, restore
 
@@ -134,7 +135,12 @@ class Saver(Callback):
         self._look(state, is_last=state.is_over)
 
     def save(self, state: State) -> Path:
-        """Write a checkpoint of the run as it is now; return its folder."""
+        """Write a checkpoint of the run as it is now; return its folder.
+
+        Raises:
+            NonFiniteLossError: when a weight is nan or infinite; nothing is written then.
+        """
+        check_finite(state)
         folder, content = self._settings.folder / name_for(state.timestamp), capture(state)
         if state.world.rank == 0:
             write(folder, replace(content, values={**content.values, **self._values()}))
