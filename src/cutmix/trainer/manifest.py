@@ -69,7 +69,10 @@ class Manifest:
     @contextmanager
     def verified(self, folder: Path, name: str) -> Generator[BinaryIO]:
         """Lend a file of ``folder`` that is, to the bit, the one that was listed."""
-        path, listed = folder / name, self.files[name]
+        path = folder / name
+        if name not in self.files:
+            raise _refusal(path, "be there", "no such file")
+        listed = self.files[name]
         try:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
