@@ -119,11 +119,11 @@ class Loop:
         run(Event.BATCH_START)
         run(Event.BEFORE_TRAIN_BATCH)
         samples = self._differentiate()
-        precision.unscale(state)
+        stepping = precision.unscale(state)
         run(Event.AFTER_TRAIN_BATCH)
         if (norm := self._settings.gradient_clip_norm) is not None:
             state.train_figures["train/grad_norm"] = clip(state.optimizers, norm)
-        precision.step(state)
+        precision.step(state, stepping)
         if self._settings.step_schedulers_every_batch:
             precision.step_schedulers(state)
         state.timestamp = before.next_batch(samples)

@@ -10,8 +10,6 @@ import torch
 from torch.amp import GradScaler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
     from torch.optim import Optimizer
 
@@ -38,26 +36,27 @@ def backward(loss: Tensor, state: State) -> None:
     (loss if state.scaler is None else state.scaler.scale(loss)).backward()
 
 
-def unscale(state: State) -> None:
-    """Bring the gradients to their true size: who looks at them next sees those of the loss."""
-    if state.scaler is not None:
-        for optimizer in _with_gradients(state.optimizers):
-            state.scaler.unscale_(optimizer)
+def unscale(state: State) -> list[Optimizer]:
+    """Bring the gradients to their true size, for whoever looks at them next; return the optimizers that have some."""
+    if state.scaler is None:
+        return state.optimizers
+    optimizers = [optimizer for optimizer in state.optimizers if _has_gradients(optimizer)]  # it refuses the others
+    for optimizer in optimizers:
+        state.scaler.unscale_(optimizer)
+    return optimizers
 
 
-def step(state: State) -> None:
-    """Step the optimizers; the scaler leaves out those whose gradients have overflowed.
+def step(state: State, optimizers: list[Optimizer]) -> None:
+    """Step the ``optimizers``; the scaler leaves out those whose gradients have overflowed.
 
     It waits for the device to tell, but for optimizers that are fused.
     """
-    if state.scaler is None:
-        for optimizer in state.optimizers:
+    for optimizer in optimizers:
+        if state.scaler is None:
             optimizer.step()
-        return
-    stepped = list(_with_gradients(state.optimizers))
-    for optimizer in stepped:
-        state.scaler.step(optimizer)
-    if stepped:
+        else:
+            state.scaler.step(optimizer)
+    if state.scaler is not None and optimizers:
         state.scaler.update()
 
 
@@ -70,8 +69,5 @@ def step_schedulers(state: State) -> None:
             scheduler.step()
 
 
-def _with_gradients(optimizers: list[Optimizer]) -> Iterator[Optimizer]:
-    """Pick those that have something to step by: the scaler refuses the others."""
-    for optimizer in optimizers:
-        if any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"]):
-            yield optimizer
+def _has_gradients(optimizer: Optimizer) -> bool:
+    return any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
