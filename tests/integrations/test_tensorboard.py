@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cutmix.algorithms import CutMix
+from cutmix.core import Callback
 from cutmix.core.logger import Loggers
 from cutmix.trainer import Trainer
 
@@ -18,6 +19,7 @@ BATCHES = [(torch.rand(4, 3, 6, 5), torch.arange(4) % 2)] * 3
 
 
 def network():
+    torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(90, 2))
 
 
@@ -89,6 +91,22 @@ def test_after_a_resume_no_step_stands_twice(tmp_path):
         "eval/late": [(3, 31.0)],
     }
     killed.close()
+
+
+def test_a_run_that_was_stopped_and_goes_on_is_shown_as_one_that_was_not(tmp_path):
+    class Stop(Callback):
+        def batch_end(self, state, logger):
+            logger.flush()
+            if state.timestamp.batch == 5:
+                raise KeyboardInterrupt
+
+    settings = {"eval_dataloader": BATCHES, "max_duration": "3ep", "save_interval": "2ba", "algorithms": CutMix()}
+    trained(tmp_path / "whole", BATCHES, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "parts", BATCHES, save_folder=tmp_path / "run", callbacks=Stop(), **settings)
+    trained(tmp_path / "parts", BATCHES, save_folder=tmp_path / "run", autoresume=True, **settings)
+
+    assert read(tmp_path / "parts") == read(tmp_path / "whole")
 
 
 def test_what_another_run_wrote_is_hidden_by_a_new_one(tmp_path):

@@ -108,6 +108,23 @@ def test_after_a_resume_the_same_run_goes_on_from_its_last_step(folder):
     assert after == {3: {"train/loss": 3.0, "eval/loss": 30.0}, 4: {"train/loss": 4.0}}
 
 
+def test_a_run_that_was_stopped_goes_on_as_the_same_run_behind_its_checkpoint(folder):
+    def train(**settings):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(90, 2))
+        settings = {"device": "cpu", "progress_bar": False, "save_interval": "2ba", "seed": 1} | settings
+        with Trainer(model, BATCHES, loggers=WandB(), save_folder=folder / "run", **settings) as trainer:
+            trainer.fit()
+
+    train(max_duration="5ba")
+    train(max_duration="6ba", load_path=folder / "run" / "checkpoints" / "ep1-ba4", autoresume=False)
+    (one, before), (other, after) = parts(folder)
+
+    assert one.run_id == other.run_id
+    assert list(before) == [1, 2, 3, 4, 5]
+    assert list(after) == [4, 5, 6]
+    assert after[5]["train/loss"] == before[5]["train/loss"]
+
+
 def test_steps_that_stand_there_already_are_passed_over(folder):
     logger = WandB()
     logger.open(0)

@@ -16,7 +16,7 @@ RENAMED = {
 """The name here, and how its values translate."""
 
 LEFT_OUT = {
-    "accumulate_train_batch_on_tokens": "microbatches are weighted by samples; weigh tokens in loss_fn",
+    "accumulate_train_batch_on_tokens": "microbatches are weighted by samples; where the loss counts tokens, use none",
     "algorithm_passes": "algorithms act in the order in which they are given; put them in yours",
     "auto_log_hparams": "hand the settings to the logger that is to show them, such as WandB(config={...})",
     "console_log_interval": "the progress bar shows the figures as they come; write a cutmix.core.Logger that prints",
@@ -24,10 +24,10 @@ LEFT_OUT = {
     "ddp_sync_strategy": "gradients are averaged once a step; pass a function, parallelism=..., that wraps the model",
     "dist_timeout": "it is the process group's; call torch.distributed.init_process_group before the Trainer is made",
     "load_exclude_algorithms": "a checkpoint brings no algorithms along; those that are handed in act",
-    "load_ignore_keys": "a checkpoint is restored whole or not at all; cutmix.trainer.load_weights takes weights alone",
+    "load_ignore_keys": "a checkpoint is restored whole; cutmix.trainer.load_weights takes the weights alone",
     "load_object_store": "checkpoints are folders; copy the one to load_path from the store first",
     "load_progress_bar": "nothing is downloaded, load_path is a folder",
-    "load_strict_model_weights": "a checkpoint must fit the model; cutmix.trainer.load_weights takes weights alone",
+    "load_strict_model_weights": "a run goes on with all its weights; load_weights(model, path, strict=False) is lax",
     "load_weights_only": "load_path resumes a run; cutmix.trainer.load_weights(model, path) takes the weights alone",
     "log_to_console": "the progress bar shows the figures; write a cutmix.core.Logger that prints",
     "log_traces": "algorithms leave no traces; a callback sees what they did to the state",
@@ -35,7 +35,7 @@ LEFT_OUT = {
     "profiler": "torch.profiler.profile() around trainer.fit() sees all; step it in a callback's batch_end",
     "python_log_level": "nothing is told through Python's logging; progress_bar says what was chosen",
     "run_name": "a run is its save_folder; name that",
-    "save_filename": "checkpoints are named by where the run is, ep1-ba500; load_path and autoresume find them",
+    "save_filename": "checkpoints are folders named by where the run is, such as ep1-ba500",
     "save_ignore_keys": "a checkpoint always resumes the run exactly, so that nothing may be missing",
     "save_latest_filename": "autoresume takes the newest checkpoint that verifies, without a link to it",
     "save_metrics": "metrics that are in the midst of an epoch are always saved, or a resume would not be exact",
@@ -43,7 +43,7 @@ LEFT_OUT = {
     "save_weights_only": "a checkpoint always resumes; its weights lie in a file of their own, weights.safetensors",
     "scale_schedule_ratio": "make max_duration and the schedule as long as you want them",
     "spin_dataloaders": "a resume goes on with the very next sample, and fetches none of those before where it can",
-    "train_dataloader_label": "figures of training are called train/...; give the logger other names in log_metrics",
+    "train_dataloader_label": "figures of training are always called train/...",
 }
 """Why each is not taken, and what to do instead."""
 
