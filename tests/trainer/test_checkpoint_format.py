@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cutmix.core.time import Timestamp
 from cutmix.trainer.checkpoint import checkpoints, newest, read, write
 from cutmix.trainer.codec import _KINDS, encode
 from cutmix.trainer.manifest import FORMAT
@@ -18,11 +19,15 @@ FIXTURES = HERE / "fixtures"
 PAGE = HERE.parents[1] / "docs" / "checkpoint-format.md"
 
 
+def script(name):
+    spec = spec_from_file_location("script", FIXTURES / f"{name}.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def content_of(version):
-    spec = spec_from_file_location("content", FIXTURES / f"write_format_{version}.py")
-    script = module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.content()
+    return script(f"write_format_{version}").content()
 
 
 def kept(version):
@@ -75,6 +80,21 @@ def test_the_newest_format_is_written_byte_for_byte_as_it_was(tmp_path):
     assert [path.name for path in sorted((tmp_path / kept(FORMAT).name).iterdir())] == files
     for name in files:
         assert (tmp_path / kept(FORMAT).name / name).read_bytes() == (kept(FORMAT) / name).read_bytes()
+
+
+@pytest.mark.parametrize("version", range(1, FORMAT + 1))
+def test_a_run_of_each_format_is_gone_on_with(version):
+    runs = script(f"write_run_format_{version}")
+    whole, resumed = runs.trainer(), runs.trainer(load_path=FIXTURES / f"run-format-{version}")
+    [folder] = checkpoints(FIXTURES / f"run-format-{version}")
+    saved = read(folder).tensors["weights"]
+
+    assert resumed.state.timestamp == Timestamp(epoch=1, batch=6, sample=24, batch_in_epoch=2, sample_in_epoch=8)
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in resumed.state.model.state_dict().items())
+    resumed.fit()
+    whole.fit()
+    for name, tensor in whole.state.model.state_dict().items():
+        torch.testing.assert_close(resumed.state.model.state_dict()[name], tensor)
 
 
 def test_what_is_kept_is_read_by_safetensors_and_json_alone():

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import cutmix
-from cutmix.trainer import load_weights
+from cutmix.trainer import Trainer, load_weights
 from cutmix.trainer.checkpoint import Content, read, write
 
 SOURCE = Path(cutmix.__file__).parent
@@ -188,8 +188,9 @@ def test_a_harmful_file_is_no_checkpoint(harm, tmp_path):
     marker, path = tmp_path / "marker", tmp_path / "ep1-ba9"
     path.write_bytes(harm(marker))
 
-    with pytest.raises(ValueError, match="ep1-ba9 must be a folder"):
-        read(path)
+    for go_on in [lambda: read(path), lambda: Trainer(nn.Linear(1, 1), [], load_path=path, progress_bar=False)]:
+        with pytest.raises(ValueError, match="ep1-ba9 must be a folder"):
+            go_on()
 
     assert not marker.exists()
 
