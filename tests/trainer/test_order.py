@@ -18,7 +18,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from cutmix.trainer.order import batches_of, limit_for
+from cutmix.trainer.order import batches_of
+from cutmix.trainer.sources import Use, limit_for
 
 NUMBERS = TensorDataset(torch.arange(23))
 
@@ -44,7 +45,7 @@ class Stream(IterableDataset):
 
 
 def ordered(source, seed=0, limit=None):
-    return batches_of(source, "train_dataloader", seed=seed, limit=limit)
+    return batches_of(source, "train_dataloader", Use(seed, limit))
 
 
 def numbers(batches, epoch=0, start=0):
@@ -52,7 +53,7 @@ def numbers(batches, epoch=0, start=0):
     with torch.random.fork_rng():
         return [
             torch.as_tensor(batch[0] if isinstance(batch, list) else batch).tolist()
-            for batch in batches.epoch(epoch, start)
+            for batch, _ in batches.epoch(epoch, start)
         ]
 
 
@@ -139,7 +140,7 @@ def test_a_sampler_that_cannot_be_seeded_is_asked_once_for_an_epoch():
     batches = ordered(DataLoader(NUMBERS, 4, sampler=Drawing(np.random.default_rng(5))))
     whole = numbers(batches)
 
-    assert all(numbers(batches, start=start) == whole[start:] for start in range(len(whole) + 1))
+    assert all(numbers(batches, start=start) == whole[start:] for start in range(1, len(whole) + 1))
     assert numbers(batches, epoch=1) != whole
 
 
@@ -199,7 +200,7 @@ def test_a_list_and_a_function_are_walked_in_their_own_order():
 def test_an_iterator_goes_on_where_it_stopped():
     batches = ordered(iter([1, 2, 3, 4]), limit=3)
 
-    assert next(batches.epoch(0, 0)) == 1
+    assert next(batches.epoch(0, 0)) == (1, None)
     assert numbers(batches, start=1) == [2, 3]
 
 
@@ -239,7 +240,7 @@ GIVEN = {
 def test_what_is_drawn_on_the_way_is_exact_from_any_batch_on_whatever_the_steps_draw(make):
     def stepping(start):
         with torch.random.fork_rng():
-            for batch in ordered(make(), limit=5).epoch(2, start):
+            for batch, _ in ordered(make(), limit=5).epoch(2, start):
                 yield batch.tolist()
                 torch.manual_seed(start)  # what the steps leave behind
 

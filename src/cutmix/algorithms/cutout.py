@@ -127,5 +127,5 @@ class CutOut(Algorithm):
     def apply(self, event: Event, state: "State", logger: "Logger") -> None:  # noqa: ARG002 - the interface
         key = state.input_key if self.input_key is None else self.input_key
         images = state.batch_get_item(key)
-        generator = generator_for(state.seed, state.timestamp.batch, state.rank, "cutout")
+        generator = generator_for(state.seed, state.timestamp.batch, state.plan_rank, "cutout")
         state.batch_set_item(key, self.at(state.moment)(images, out=state.writable(images), generator=generator))

@@ -201,7 +201,7 @@ class Mixer(Algorithm):
     def _mix_batch(self, state: State) -> None:
         input_key, target_key = self._keys(state.input_key, state.target_key)
         images, targets = state.batch_get_item(input_key), state.batch_get_item(target_key)
-        generator = generator_for(state.seed, state.timestamp.batch, state.rank)
+        generator = generator_for(state.seed, state.timestamp.batch, state.plan_rank)
         recipe = self.at(state.moment)
         state.plan = recipe._plan_for(images, targets, None, generator)  # noqa: SLF001
         images, targets = recipe._applied(state.plan, images, targets, out=walk(images, state.writable))  # noqa: SLF001

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
+from itertools import takewhile
+from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
 
 import torch
 from torch import Tensor
+
+from cutmix.core.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,37 +45,70 @@ class Logger(ABC):
 class _Record(NamedTuple):
     metrics: dict[str, Figure]
     step: int
+    samples: int | None = None  # of this rank, where the figures are to be means over all ranks; None: as they are
 
 
 @final
 class Loggers(Logger):
-    """All loggers of a run as one: what algorithms and callbacks are handed.
+    """All loggers of a run as one: what algorithms and callbacks are handed. On several ranks only rank 0's are used.
 
     Tensors of one element may be logged, and functions that compute one. They are turned into numbers by ``flush``,
-    many at once, so that a step neither computes nor waits for what it logs.
+    many at once, so that a step neither computes nor waits for what it logs. Means over all ranks wait for ``settle``,
+    and so does what was logged after them.
     """
 
-    def __init__(self, loggers: Sequence[Logger]) -> None:
-        self._loggers = tuple(loggers)
+    def __init__(self, loggers: Sequence[Logger], world: World | None = None) -> None:
+        self._world = World() if world is None else world
+        self._all = tuple(loggers)
+        self._loggers = () if self._world.rank else self._all
+        self._is_heard = self._world.broadcast(bool(loggers))
         self._records: list[_Record] = []
 
     def log_metrics(self, metrics: Mapping[str, Figure], step: int) -> None:
         if self._loggers:
             self._records.append(_Record({name: _held(name, value) for name, value in metrics.items()}, step))
 
+    def log_means(self, metrics: Mapping[str, Figure], step: int, samples: int) -> None:
+        """Take down means over the ``samples`` of this rank, to be made means over those of all: on all ranks."""
+        if self._is_heard:
+            held = {name: _held(name, value) for name, value in metrics.items()}
+            self._records.append(_Record(held, step, samples if self._world.size > 1 else None))
+
+    def settle(self) -> None:
+        """Make the means what they are over all ranks, and flush: a call that all ranks make, or none."""
+        if self._is_heard and self._world.size > 1:
+            waiting = [record for record in self._records if record.samples is not None]
+            means = iter(
+                _means(
+                    self._world.collected(
+                        [(row, record.samples or 0) for row, record in zip(_rows(waiting), waiting, strict=True)]
+                    )
+                )
+            )
+            self._records = [
+                record if record.samples is None else _Record(next(means), record.step)
+                for record in self._records
+                if self._loggers
+            ]
+        self.flush()
+
     def flush(self) -> None:
-        records, self._records = self._records, []
-        numbers = _numbers([value_of(figure) for record in records for figure in record.metrics.values()])
-        for metrics, step in records:
-            row = {name: next(numbers) for name in metrics}
+        settled = list(takewhile(lambda record: record.samples is None, self._records))
+        self._records = self._records[len(settled) :]
+        for row, record in zip(_rows(settled), settled, strict=True):
             for logger in self._loggers:
-                logger.log_metrics(row, step)
+                logger.log_metrics(row, record.step)
         for logger in self._loggers:
             logger.flush()
 
-    def close(self) -> None:
+    def flush_alone(self) -> None:
+        """Flush all, where other ranks may be gone: means are then those over the samples of rank 0."""
+        self._records = [record._replace(samples=None) for record in self._records]
         self.flush()
-        for logger in self._loggers:
+
+    def close(self) -> None:
+        self.flush_alone()
+        for logger in self._all:
             logger.close()
 
     def state_dict(self) -> dict[str, Any]:
@@ -107,6 +145,28 @@ def _held(name: str, value: Figure) -> Figure:
     if value.numel() != 1:
         raise ValueError(f"{name} must be one number, got a tensor of shape {tuple(value.shape)}; log its mean or sum")
     return value.detach().clone()
+
+
+def _rows(records: Sequence[_Record]) -> Iterator[dict[str, float | int]]:
+    """Return the records' figures as plain numbers."""
+    numbers = _numbers([value_of(figure) for record in records for figure in record.metrics.values()])
+    return ({name: next(numbers) for name in record.metrics} for record in records)
+
+
+def _means(ranks: list[list[tuple[dict[str, float | int], int]]]) -> Iterator[dict[str, Figure]]:
+    """Return for each step the means over the samples of all ranks, of what rank 0 has measured too."""
+    for step in zip(*ranks, strict=True):
+        yield {
+            name: _mean([(row[name], samples) for row, samples in step if samples and name in row])
+            for name in step[0][0]
+        }
+
+
+def _mean(pairs: list[tuple[float | int, int]]) -> float | int:
+    values, samples = zip(*pairs, strict=True)
+    if all(value == values[0] for value in values):
+        return values[0]  # a whole number stays one
+    return math.fsum(map(mul, values, samples)) / sum(samples)
 
 
 def _numbers(figures: Sequence[float | int | Tensor]) -> Iterator[float | int]:

@@ -47,6 +47,7 @@ class State:
     optimizers: list[Optimizer] = field(default_factory=list)
     schedulers: list[LRScheduler] = field(default_factory=list)
     scaler: GradScaler | None = None  # of the gradients, in float16
+    same_plans: bool = False  # whether all ranks mix by the same plan
     algorithms: tuple[Algorithm, ...] = ()
     callbacks: tuple[Callback, ...] = ()
 
@@ -60,6 +61,7 @@ class State:
     plan: Plan | None = None  # how the batch was mixed
     outputs: Any = None
     loss: Tensor | None = None
+    weight: float = 1.0  # of the microbatch's loss in the step; 0: this rank only keeps step, and nothing of it counts
     train_figures: dict[str, Figure] = field(default_factory=dict)  # of the last step, computed when asked for
     eval_metrics: dict[str, float] = field(default_factory=dict)  # the latest; at EVAL_END of the one that ends
     evaluated: dict[str, int] = field(default_factory=dict)  # the step of the last evaluation, by evaluator; -1: none
@@ -73,6 +75,11 @@ class State:
     def rank(self) -> int:
         """Return this process's number among those that train together; 0 writes the files."""
         return self.world.rank
+
+    @property
+    def plan_rank(self) -> int:
+        """Return the rank that plans are keyed by: each draws its own, unless ``same_plans`` is set."""
+        return 0 if self.same_plans else self.rank
 
     @property
     def train_metrics(self) -> dict[str, float | Tensor]:

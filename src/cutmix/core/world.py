@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
 Value = TypeVar("Value")
@@ -33,6 +35,17 @@ class World:
         """Return every rank's ``value``, in the order of the ranks: anything that can be pickled."""
         return [value]
 
+    def collected(self, value: Value) -> list[Value]:
+        """Return on rank 0 every rank's ``value``, in the order of the ranks; elsewhere nothing."""
+        return [value]
+
+    def counts(self, number: int) -> list[int]:
+        """Return every rank's ``number``, in the order of the ranks: what is told at each step of a stream."""
+        return [number]
+
     def total(self, tensor: Tensor) -> Tensor:
         """Return the sum of all ranks' tensors, which are alike in shape and dtype; the same to the bit on each."""
         return tensor
+
+    def copy(self, tensors: Iterable[Tensor]) -> None:
+        """Write rank 0's ``tensors`` over those of the other ranks, which are alike in shape and dtype."""

@@ -6,7 +6,6 @@ import math
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -15,22 +14,20 @@ from cutmix.core.batch import num_samples, to_device
 from cutmix.core.event import Event
 from cutmix.keys import fold
 from cutmix.losses import mixed_in
-from cutmix.trainer.composer_models import outputs_of, update
-from cutmix.trainer.order import generators_in, iterate
+from cutmix.trainer.composer_models import outputs_of
 from cutmix.trainer.runtime import generators_of, seeded
-from cutmix.trainer.scores import computed, eval_scores, loss_of
+from cutmix.trainer.scores import computed, eval_scores, loss_of, take_in
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Mapping
     from contextlib import AbstractContextManager
 
     from torch import Tensor
 
-    from cutmix.core.batch import Batch
     from cutmix.core.runner import Runner
     from cutmix.core.state import State
     from cutmix.core.time import Time
-    from cutmix.trainer.order import Source
+    from cutmix.trainer.order import Batches
     from cutmix.trainer.scores import Metric
 
 
@@ -40,8 +37,7 @@ class Evaluation:
     """Measures a model on batches that are never mixed; its figures are called ``eval/loss``, ``eval/LABEL/loss``."""
 
     label: str  # empty for one that is nameless
-    source: Source
-    limit: int | None
+    batches: Batches
     metrics: Mapping[str, Metric]
     precision: AbstractContextManager[object]
     interval: Time | None  # None: never in training
@@ -54,22 +50,26 @@ class Evaluation:
     def measure(self, run: Runner) -> dict[str, float]:
         """Return the loss, the accuracy where there are classes, and the user's metrics, over all samples."""
         state = run.state
-        before, generators = state.eval_metrics, (*generators_of(state.device), *generators_in(self.source))
-        with _set_aside(state), state.after_eval, seeded(fold(state.seed, "eval"), generators), torch.no_grad():
+        before = state.eval_metrics
+        chance = seeded(fold(state.seed, "eval"), generators_of(state.device))
+        with _set_aside(state), state.after_eval, chance, torch.no_grad():
             run(Event.EVAL_START)
-            state.eval_metrics = measured = self._over(islice(iterate(self.source), self.limit), run)
+            state.eval_metrics = measured = self._over(run)
             run.logger.log_metrics({"epoch": state.epoch, **measured}, state.timestamp.batch)
             run(Event.EVAL_END)
         state.eval_metrics = {**before, **measured}
         return measured
 
-    def _over(self, batches: Iterator[Batch], run: Runner) -> dict[str, float]:
+    def _over(self, run: Runner) -> dict[str, float]:
         state, samples = run.state, list[int]()
         scores: dict[str, list[Tensor]] = defaultdict(list)
         for metric in self.metrics.values():
             metric.reset()
-        for batch in batches:
+        for batch, share in self.batches.epoch(0):
             state.batch = to_device(batch, state.device)
+            if share is not None and not share.here:
+                self._go_along(state)
+                continue
             run(Event.EVAL_BATCH_START)
             images, target = state.batch_get_item(state.input_key), _plain(state.batch_get_item(state.target_key))
             run(Event.EVAL_BEFORE_FORWARD)
@@ -80,14 +80,18 @@ class Evaluation:
             samples.append(num_samples(images))
             for name, score in {"loss": state.loss, **eval_scores(state, target)}.items():
                 scores[name].append(score)
-            update(self.metrics.values(), state, target)
+            take_in(self.metrics, state, target)
             run(Event.EVAL_BATCH_END)
-        if not sum(samples):
-            raise ValueError("eval_dataloader must give at least one batch, got none; leave it None not to evaluate")
-        means = {
-            f"{self.prefix}/{name}": _mean(torch.stack(values).tolist(), samples) for name, values in scores.items()
-        }
-        return {**means, **computed(self.metrics, self.prefix)}
+        own = {name: list(zip(torch.stack(values).tolist(), samples, strict=True)) for name, values in scores.items()}
+        return {f"{self.prefix}/{name}": mean for name, mean in _means(state.world.gathered(own)).items()} | computed(
+            self.metrics, self.prefix
+        )
+
+    def _go_along(self, state: State) -> None:
+        """Compute what the other ranks need of this one, which has no batch left: nothing of it counts."""
+        with self.precision:
+            state.outputs = outputs_of(state)
+        take_in(self.metrics, state, None, counts=False)
 
 
 def prefix_for(label: str) -> str:
@@ -101,8 +105,18 @@ def _plain(target: Any) -> Any:  # noqa: ANN401 - the user's
     return target
 
 
-def _mean(values: list[float], samples: list[int]) -> float:
-    return math.fsum(value * count for value, count in zip(values, samples, strict=True)) / sum(samples)
+def _means(measured: list[dict[str, list[tuple[float, int]]]]) -> dict[str, float]:
+    """Return the means over the samples of all ranks: exact sums, which do not depend on the order."""
+    pairs: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    for own in measured:
+        for name, values in own.items():
+            pairs[name] += values
+    if not pairs:
+        raise ValueError("eval_dataloader must give at least one batch, got none; leave it None not to evaluate")
+    return {
+        name: math.fsum(value * count for value, count in values) / sum(count for _, count in values)
+        for name, values in pairs.items()
+    }
 
 
 @contextmanager

@@ -7,15 +7,16 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from cutmix.core.time import Time
+from cutmix.keys import fold
 from cutmix.trainer.evaluation import Evaluation
-from cutmix.trainer.order import Source, check, limit_for
+from cutmix.trainer.order import batches_of
 from cutmix.trainer.scores import on_device
+from cutmix.trainer.sources import Source, Use, check, limit_for
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    import torch
-
+    from cutmix.core.state import State
     from cutmix.trainer.scores import Metric
 
 
@@ -54,7 +55,7 @@ class Evaluations:
     """Puts the evaluations of a run together; what an evaluator leaves out is taken from the ``usual`` one."""
 
     usual: Evaluator
-    device: torch.device
+    state: State
     precision: AbstractContextManager[object]
 
     def of(self, given: Evaluated | None) -> tuple[Evaluation, ...]:
@@ -70,11 +71,12 @@ class Evaluations:
         if not isinstance(label, str) or "/" in label:
             raise ValueError(f"eval_dataloader must be named without a slash, got {label!r}; write {{'val': ...}}")
         own, usual = part if isinstance(part, Evaluator) else Evaluator(part), self.usual
+        limit, state = _limit(_first(own.subset_num_batches, usual.subset_num_batches)), self.state
+        use = Use(fold(state.seed, "eval"), limit, state.world, measures=True)
         return Evaluation(
             label=label,
-            source=own.dataloader,
-            limit=_limit(_first(own.subset_num_batches, usual.subset_num_batches)),
-            metrics=on_device(_first(own.metrics, usual.metrics) or {}, self.device),
+            batches=batches_of(own.dataloader, "eval_dataloader", use),
+            metrics=on_device(_first(own.metrics, usual.metrics) or {}, state.device),
             precision=self.precision,
             interval=_interval(_first(own.eval_interval, usual.eval_interval)),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -13,10 +14,12 @@ from cutmix.core.logger import value_of
 from cutmix.keys import fold
 from cutmix.trainer import precision
 from cutmix.trainer.composer_models import outputs_of
+from cutmix.trainer.dealing import Share
 from cutmix.trainer.loggers import EVERY
 from cutmix.trainer.optim import clip
+from cutmix.trainer.processes import unsynced
 from cutmix.trainer.runtime import generators_of
-from cutmix.trainer.scores import loss_of, train_scores
+from cutmix.trainer.scores import loss_of, train_scores, weighted
 from cutmix.trees import leaves
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from cutmix.core.runner import Runner
     from cutmix.core.time import Timestamp
     from cutmix.trainer.evaluation import Evaluation
-    from cutmix.trainer.order import DrawnBatches, GivenBatches
+    from cutmix.trainer.order import Batches
 
 
 @final
@@ -60,7 +63,7 @@ class Loop:
         self,
         run: Runner,
         loggers: Loggers,
-        batches: DrawnBatches | GivenBatches,
+        batches: Batches,
         evaluations: Sequence[Evaluation],
         settings: Settings,
     ) -> None:
@@ -79,30 +82,30 @@ class Loop:
         self._run(Event.FIT_START)
         while not self._state.is_over:
             self._epoch()
-        self._loggers.flush()
+        self._loggers.settle()
         self._run(Event.FIT_END)
 
     def _epoch(self) -> None:
         """Train for an epoch, or for what is left of it."""
         if self._state.timestamp.batch_in_epoch == 0:
             self._run(Event.EPOCH_START)
-        for batch in self._fetched():
+        for batch, share in self._fetched():
             self._load(batch)
-            self._step()
+            self._step(share)
             if self._state.is_over and not self._state.epoch_is_over:
                 return
         self._end_epoch()
 
-    def _fetched(self) -> Iterator[Batch]:
+    def _fetched(self) -> Iterator[tuple[Batch, Share | None]]:
         start = self._state.timestamp
         batches = self._batches.epoch(start.epoch, start.batch_in_epoch)
         while not self._state.epoch_is_over:
             self._run(Event.BEFORE_DATALOADER)
             try:
-                batch = next(batches)
+                fetched = next(batches)
             except StopIteration:
                 return
-            yield batch
+            yield fetched
 
     def _load(self, batch: Batch) -> None:
         """Bring the batch to the device, where algorithms may change it: once, before it is cut into microbatches."""
@@ -114,11 +117,11 @@ class Loop:
         self._generator.manual_seed(fold(state.seed, "step", state.timestamp.batch, state.rank))
         self._run(Event.AFTER_DATALOADER)
 
-    def _step(self) -> None:
+    def _step(self, share: Share | None) -> None:
         state, run, before = self._state, self._run, self._state.timestamp
         run(Event.BATCH_START)
         run(Event.BEFORE_TRAIN_BATCH)
-        samples = self._differentiate()
+        counted = self._differentiate(share)
         stepping = precision.unscale(state)
         run(Event.AFTER_TRAIN_BATCH)
         if (norm := self._settings.gradient_clip_norm) is not None:
@@ -126,24 +129,30 @@ class Loop:
         precision.step(state, stepping)
         if self._settings.step_schedulers_every_batch:
             precision.step_schedulers(state)
-        state.timestamp = before.next_batch(samples)
-        self._log()
+        state.timestamp = before.next_batch(counted.total)
+        self._log(counted.here)
         run(Event.BATCH_END)
         self._evaluate(before)
         run(Event.BATCH_CHECKPOINT)
 
-    def _differentiate(self) -> int:
+    def _differentiate(self, share: Share | None) -> Share:
         """Set the gradients to those of the parts' losses, weighted by samples; return how many samples there are."""
         state, whole, size = self._state, self._state.batch, self._settings.microbatch_size
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
         parts = [whole] if size is None else split(whole, size)
         counts = [self._count(part) for part in parts]
-        measured = [self._microbatch(part, count / sum(counts)) for part, count in zip(parts, counts, strict=True)]
-        state.batch = whole
-        state.train_figures = measured[0] if len(parts) == 1 else _weighted(measured, counts)
+        share = Share.of(0, [sum(counts)]) if share is None else share
+        weights = share.weights(counts, state.world.size, parts=1 if size is None else -(-share.most // size))
+        measured = []
+        for number, weight in enumerate(weights, 1):
+            part = parts[number - 1 if number <= len(parts) else 0]
+            with nullcontext() if number == len(weights) else unsynced(state):
+                measured.append(self._microbatch(part, weight))
+        state.batch, state.weight = whole, 1.0
+        state.train_figures = measured[0] if len(parts) == 1 else _weighted(measured[: len(counts)], counts)
         state.loss = torch.as_tensor(value_of(state.train_figures["train/loss"]))
-        return sum(counts)
+        return share
 
     def _count(self, batch: Batch) -> int:
         self._state.batch = batch
@@ -154,10 +163,10 @@ class Loop:
             )
         return samples
 
-    def _microbatch(self, batch: Batch, share: float) -> dict[str, Figure]:
-        """Add the gradient of ``share`` times the loss."""
+    def _microbatch(self, batch: Batch, weight: float) -> dict[str, Figure]:
+        """Add the gradient of ``weight`` times the loss."""
         state, run = self._state, self._run
-        state.batch = batch
+        state.batch, state.weight = batch, weight
         run(Event.BEFORE_FORWARD)
         with self._settings.precision:
             state.outputs = outputs_of(state)
@@ -168,15 +177,15 @@ class Loop:
             state.loss = loss_of(state, target)
         run(Event.AFTER_LOSS)
         run(Event.BEFORE_BACKWARD)
-        precision.backward(state.loss if share == 1.0 else state.loss * share, state)
+        precision.backward(weighted(state.loss, state), state)
         run(Event.AFTER_BACKWARD)
         return {"train/loss": state.loss.detach(), **train_scores(state, target)}
 
-    def _log(self) -> None:
+    def _log(self, samples: int) -> None:
         state = self._state
-        self._loggers.log_metrics({"epoch": state.epoch, **state.train_figures}, state.timestamp.batch)
+        self._loggers.log_means({"epoch": state.epoch, **state.train_figures}, state.timestamp.batch, samples)
         if state.timestamp.batch % EVERY == 0:
-            self._loggers.flush()
+            self._loggers.settle()
 
     def _end_epoch(self) -> None:
         state, before = self._state, self._state.timestamp
@@ -207,7 +216,7 @@ class Loop:
         if self._state.evaluated[evaluation.label] != step:
             self._state.evaluated[evaluation.label] = step
             evaluation.measure(self._run)
-            self._loggers.flush()
+            self._loggers.settle()
 
 
 def _weighted(measured: list[dict[str, Figure]], counts: list[int]) -> dict[str, Figure]:

@@ -2,132 +2,165 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Sized
-from itertools import count, islice
-from typing import Any, TypeAlias, final
+from collections.abc import Sequence
+from itertools import islice, zip_longest
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
-from torch.utils.data._utils.collate import default_collate_fn_map
+from torch.utils.data import DataLoader
 
-from cutmix.core.batch import Batch
+from cutmix.core.keyed import Keyed, Seeding, places
 from cutmix.keys import fold
+from cutmix.trainer.dealing import Piece, Share, cut, dealt, repeated
 from cutmix.trainer.runtime import seeded
+from cutmix.trainer.sources import check, keyed, least, length, makes_new_memory, own
+from cutmix.trainer.streams import GivenBatches, StatefulBatches
 
-Source: TypeAlias = Iterable[Batch] | Callable[[], Iterable[Batch]]
-"""A DataLoader, any other iterable of batches, or a function that makes one for each epoch."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cutmix.core.batch import Batch
+    from cutmix.trainer.sources import Source, Use
 
 
-def batches_of(source: Source, argument: str, *, seed: int, limit: int | None) -> DrawnBatches | GivenBatches:
-    """Put ``source`` in order; errors call it ``argument``, and ``limit`` is the most batches an epoch has."""
+def batches_of(source: Source, argument: str, use: Use) -> Batches:
+    """Put ``source`` in order; errors call it ``argument``."""
     check(source, argument)
-    if isinstance(source, DataLoader) and _length(source) is not None:
-        return DrawnBatches(source, seed, limit)
-    return GivenBatches(source, seed, limit)
-
-
-def limit_for(argument: str, batches: int) -> int | None:
-    """Read how many batches to take at most; -1 is all of them, here None."""
-    if batches < 1 and batches != -1:
-        raise ValueError(f"{argument} must be at least 1, got {batches}; -1 takes all batches")
-    return None if batches == -1 else batches
+    if not use.measures and all(callable(getattr(source, name, None)) for name in ("state_dict", "load_state_dict")):
+        return StatefulBatches(source, use)
+    if use.world.size > 1 and isinstance(source, Sequence):
+        source = DataLoader(source, batch_size=None, collate_fn=_as_it_is)  # ty: ignore[invalid-argument-type]
+    if isinstance(source, DataLoader) and length(source) is not None:
+        return DrawnBatches(source, use, argument)
+    return GivenBatches(source, use)
 
 
 @final
 class DrawnBatches:
     """Batches whose order is drawn from the sampler of the user's DataLoader, once for an epoch.
 
-    It is a pure function of (seed, epoch) where the sampler draws from torch's generators. The loader is left as it is:
-    a copy of it fetches what is drawn here. ``are_new`` tells whether a batch's memory may be written to.
+    It is a pure function of (seed, epoch) where the sampler draws from torch's generators, and so all ranks draw the
+    same; then they deal it out. What torch's generators draw in the data set or in ``collate_fn`` depends on the number
+    of the batch, not on the workers. The loader is left as it is: a copy of it fetches what is drawn here. ``are_new``
+    tells whether a batch's memory may be written to.
     """
 
-    def __init__(self, loader: DataLoader[Any], seed: int, limit: int | None) -> None:
+    notice = ""
+
+    def __init__(self, loader: DataLoader[Any], use: Use, argument: str) -> None:
         self.are_new = makes_new_memory(loader)
+        self._use = use
+        self._argument = argument
         self._samplers = _samplers(loader)
-        self._seed = seed
-        self._limit = limit
+        self._is_whole = loader.batch_sampler is None  # what the sampler gives is a batch, not a list of samples
+        self._is_dealt = any(hasattr(sampler, "num_replicas") for sampler in self._samplers)  # by a sampler of its own
         self._epoch = -1  # the epoch of the order
-        self._order: list[Any] = []
-        self._drawn: list[Any] = []  # what is left of the order
-        self._fetcher = _own(loader)
-        # Into __dict__, since a DataLoader refuses to have its sampler set.
-        self._fetcher.__dict__["sampler" if loader.batch_sampler is None else "batch_sampler"] = self._drawn
+        self._order: list[Piece] = []
+        self._shares: list[Share | None] = []
+        self._rest = _Rest()
+        self._fetcher = own(loader)
+        # Into __dict__, since a DataLoader refuses to have these set.
+        self._fetcher.__dict__["sampler" if self._is_whole else "batch_sampler"] = self._rest
+        if loader.num_workers:
+            self._fetcher.__dict__["dataset"] = Seeding(loader.dataset)
+        self._is_keyed = isinstance(loader.dataset, Keyed)
 
     @property
     def per_epoch(self) -> int | None:
-        """Return how many batches an epoch has."""
-        return _least(_length(self._samplers[0]), self._limit)
+        """Return how many batches an epoch has on each rank."""
+        batches, ranks = length(self._samplers[0]), 1 if self._is_dealt else self._use.world.size
+        return least(None if batches is None else -(-batches // ranks), self._use.limit)
 
-    def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Share | None]]:
         """Iterate over the batches of ``epoch`` from number ``start`` on; those before it are not fetched."""
-        if epoch != self._epoch:
+        if epoch != self._epoch or start == 0:
             self._draw(epoch)
-        self._drawn[:] = self._order[start:]
-        key = fold(self._seed, "data", epoch)
-        torch.default_generator.manual_seed(key + start)  # of the workers, which draw anew from here on
-        return _keyed(iter(self._fetcher), key, start)
+        world, key = self._use.world, fold(self._use.seed, "data", epoch)
+        first = start * world.size + world.rank
+        self._rest.pieces = self._order[start:]
+        self._rest.entries = self._entries(epoch, start, key)
+        torch.default_generator.manual_seed(key + first)  # of the workers
+        batches = keyed(iter(self._fetcher), key, first, world.size)
+        return map(self._agreed, batches, self._shares[start:])
 
     def samples(self, number: int) -> Any:  # noqa: ANN401 - whatever the sampler gives
         """Return the indices of the samples in batch ``number`` of the epoch at hand."""
-        return self._order[number]
+        return self._order[number].entry
 
     def _draw(self, epoch: int) -> None:
         for sampler in self._samplers:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
-        with seeded(fold(self._seed, "order", epoch), (torch.default_generator, *_generators(self._samplers))):
-            self._order = list(islice(self._samplers[0], self._limit))
+        with seeded(fold(self._use.seed, "order", epoch), (torch.default_generator, *_generators(self._samplers))):
+            self._order, self._shares = self._taken() if self._is_dealt else self._dealt()
         self._epoch = epoch
+
+    def _dealt(self) -> tuple[list[Piece], list[Share | None]]:
+        """Take this rank's batches of those that all ranks draw alike."""
+        use, order, shares, ends = self._use, list[Piece](), list[Share | None](), list[Piece]()
+        limit = use.limit if use.limit is None or use.measures else use.limit * use.world.size
+        fill = repeated if self._is_whole or use.measures else cut
+        for pieces in dealt(islice(self._samplers[0], limit), use.world.size, fill, self._count):
+            order.append(pieces[use.world.rank])
+            shares.append(self._share([piece.samples for piece in pieces]))
+            ends = [*ends[:1], pieces[0]]
+        if len(set(use.world.gathered(repr((len(order), ends))))) > 1:
+            raise ValueError(
+                f"{self._argument} must be drawn in the same order on every rank, got another one on each; let its "
+                "sampler draw from torch's generators, and hand the whole data set in on every rank"
+            )
+        return order, shares
+
+    def _taken(self) -> tuple[list[Piece], list[Share | None]]:
+        """Take the batches that a sampler has dealt to this rank; in training an epoch ends when one of them ends."""
+        use = self._use
+        order = [piece for (piece,) in dealt(islice(self._samplers[0], use.limit), 1, repeated, self._count)]
+        counts = use.world.gathered([piece.samples for piece in order])
+        steps = [list(step) for step in zip_longest(*counts, fillvalue=0) if use.measures or all(step)]
+        order += [piece._replace(samples=0) for piece in order[-1:]] * (len(steps) - len(order))
+        return order, [self._share(step) for step in steps]
+
+    def _share(self, counts: list[int]) -> Share | None:
+        return None if self._use.world.size == 1 else Share.of(self._use.world.rank, counts)
+
+    def _count(self, entry: Any) -> int:  # noqa: ANN401
+        return 1 if self._is_whole else len(entry)
+
+    def _agreed(self, batch: Batch, share: Share | None) -> tuple[Batch, Share | None]:
+        """Return ``batch`` with its share; where the order does not tell how many samples there are, all ranks do."""
+        use = self._use
+        if share is None or use.measures or not self._is_whole:
+            return batch, share
+        return batch, Share.of(use.world.rank, use.world.counts(use.count(batch) if share.here else 0))
+
+    def _entries(self, epoch: int, start: int, key: int) -> Iterator[Any]:
+        """Say what to fetch from batch ``start`` on, with the keys that it is drawn by."""
+        world = self._use.world
+        of_samples = fold(self._use.seed, "sample", epoch, world.rank if self._is_dealt else 0)
+        for number, piece in enumerate(self._rest.pieces, start):
+            entry = piece.entry
+            if self._is_keyed:
+                located = places([entry] if self._is_whole else entry, of_samples, piece.first)
+                entry = next(located) if self._is_whole else list(located)
+            yield ((key + number * world.size + world.rank) % 2**32, entry) if self._fetcher.num_workers else entry
+
+
+Batches: TypeAlias = DrawnBatches | GivenBatches | StatefulBatches
 
 
 @final
-class GivenBatches:
-    """Batches that come in an order of their own: a list, a generator, a stream.
+class _Rest:
+    """What stands for the sampler of a loader: what is left of an epoch."""
 
-    ``are_new`` tells whether a batch's memory may be written to.
-    """
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.entries: Iterator[Any] = iter(())
 
-    def __init__(self, source: Source, seed: int, limit: int | None) -> None:
-        self.are_new = makes_new_memory(source)
-        self._source = _own(source) if isinstance(source, DataLoader) else source
-        self._seed = seed
-        self._limit = limit
+    def __iter__(self) -> Iterator[Any]:
+        return self.entries
 
-    @property
-    def per_epoch(self) -> int | None:
-        """Return how many batches an epoch has; None where only its end will tell."""
-        return _least(_length(self._source), self._limit)
-
-    def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
-        """Iterate over the batches of ``epoch`` from number ``start`` on; those before it are fetched and dropped."""
-        key = fold(self._seed, "data", epoch)
-        torch.default_generator.manual_seed(key)
-        batches = iterate(self._source)
-        passed = 0 if batches is self._source else start  # an iterator goes on where it stopped
-        keyed = _keyed(batches, key, start - passed)
-        return islice(keyed, passed, None if self._limit is None else passed + self._limit - start)
-
-    def samples(self, number: int) -> None:
-        """Return nothing: only the source knows."""
-
-
-def iterate(source: Source) -> Iterator[Batch]:
-    """Begin an epoch of ``source``."""
-    return iter(source if isinstance(source, Iterable) else source())
-
-
-def makes_new_memory(source: object) -> bool:
-    """Tell whether nobody else can hold the memory of a batch: torch has just stacked its samples into it."""
-    stacks = (
-        isinstance(source, DataLoader) and source.batch_sampler is not None and source.collate_fn is default_collate
-    )
-    return stacks and all(stack.__module__ == default_collate.__module__ for stack in default_collate_fn_map.values())
-
-
-def generators_in(source: object) -> list[torch.Generator]:
-    """List the generators of its own that ``source`` draws an order from."""
-    return _generators([source, *_samplers(source)]) if isinstance(source, DataLoader) else []
+    def __len__(self) -> int:
+        return len(self.pieces)
 
 
 def _generators(holders: list[Any]) -> list[torch.Generator]:
@@ -143,45 +176,5 @@ def _samplers(loader: DataLoader[Any]) -> list[Any]:
     return samplers
 
 
-def _own(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """Return a copy that takes the workers' seed from the default generator, and has persistent workers of its own."""
-    fresh = copy.copy(loader)
-    fresh.__dict__.update({"generator": None, "_iterator": None})
-    return fresh
-
-
-def _keyed(batches: Iterator[Batch], key: int, first: int) -> Iterator[Batch]:
-    """Fetch ``batches``, the first of which is number ``first``, each with a seed of its own, counted from ``key``.
-
-    So what a source draws in this process depends neither on what the steps draw nor on where they began.
-    """
-    for number in count(first):
-        torch.default_generator.manual_seed(key + number)
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        yield batch
-
-
-def _length(source: object) -> int | None:
-    """Return the length where it can be relied on: a stream's is a guess."""
-    if not isinstance(source, Sized) or (
-        isinstance(source, DataLoader) and isinstance(source.dataset, IterableDataset)
-    ):
-        return None
-    try:
-        return len(source)
-    except (TypeError, NotImplementedError):
-        return None
-
-
-def _least(length: int | None, limit: int | None) -> int | None:
-    return min((bound for bound in (length, limit) if bound is not None), default=None)
-
-
-def check(source: Source, argument: str) -> None:
-    """Refuse what gives no batches."""
-    remedy = "pass a DataLoader, a list of batches or a function that returns an iterator over them"
-    if isinstance(source, Dataset) or not (callable(source) or isinstance(source, Iterable)):
-        raise TypeError(f"{argument} must give batches, got a {type(source).__name__}; {remedy}")
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import distributed as dist  # torch has loaded it already
+from torch.nn.parallel import DistributedDataParallel
 
 from cutmix.core.world import Value, World
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Generator, Iterable
 
-LAUNCHED = ("RANK", "WORLD_SIZE")  # what torchrun tells a process, beside LOCAL_RANK
+    from torch import Tensor, nn
+
+    from cutmix.core.state import State
+
+LAUNCHED = ("RANK", "WORLD_SIZE")
+"""What a launcher tells a process, beside LOCAL_RANK."""
 
 
 def join(device: torch.device) -> World:
-    """Return the world that the launcher's environment tells of; a world of one where there is no launcher.
+    """Return the world of torch's process group, or the one that a launcher's environment tells of; else one alone.
 
-    The process group is made where there is none: nccl for tensors on cuda, gloo for those on the CPU.
+    The group is made where there is none, and then let go of when the program ends: nccl for tensors on cuda, gloo for
+    those on the CPU.
     """
-    if not all(name in os.environ for name in LAUNCHED):
-        return World()
-    rank, size = (int(os.environ[name]) for name in LAUNCHED)
-    if size == 1:
-        return World()
+    if not (dist.is_available() and dist.is_initialized()):
+        if not all(name in os.environ for name in LAUNCHED) or os.environ["WORLD_SIZE"] == "1":
+            return World()
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        atexit.register(_leave)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-    return Processes(rank, size, int(os.environ.get("LOCAL_RANK", "0")))
+    if dist.get_world_size() == 1:
+        return World()
+    return Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
 
 
 @final
@@ -52,7 +61,96 @@ class Processes(World):
         dist.all_gather_object(held, value)
         return held
 
+    def collected(self, value: Value) -> list[Value]:
+        held = [value] * self.size if self.rank == 0 else None
+        dist.gather_object(value, held)
+        return held or []
+
+    def counts(self, number: int) -> list[int]:
+        told = torch.tensor([number], device=_place())
+        heard = told.new_empty(self.size)
+        dist.all_gather_into_tensor(heard, told)
+        return heard.tolist()
+
     def total(self, tensor: Tensor) -> Tensor:
         summed = tensor.clone()
         dist.all_reduce(summed)
         return summed
+
+    def copy(self, tensors: Iterable[Tensor]) -> None:
+        held = [tensor.detach() for tensor in tensors]
+        if not held:
+            return
+        # As bytes, all in one; those of the longest numbers first, so that each begins where it may.
+        held.sort(key=lambda tensor: -tensor.element_size())
+        sent = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in held])
+        dist.broadcast(sent, 0)
+        if self.rank:
+            parts = sent.split([tensor.nbytes for tensor in held])
+            for tensor, part in zip(held, parts, strict=True):
+                tensor.copy_(part.view(tensor.dtype).view(tensor.shape))
+
+
+def replicated(model: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """Return what is called where each rank holds the whole model and gradients are averaged: DDP."""
+    devices = [device.index] if device.type == "cuda" else None
+    wrapped = DistributedDataParallel(model, device_ids=devices)
+    # Set here, since the argument's name differs between torch's versions. Buffers are sent once a step, by ``InStep``:
+    # DDP would send them with the first batch of an evaluation too, and then not with the next step.
+    wrapped.broadcast_buffers = False
+    return wrapped
+
+
+def sharded(model: nn.Module, blocks: Iterable[nn.Module], device: torch.device) -> nn.Module:
+    """Cut the parameters of each block, then the rest, into a shard for each rank, in place: FSDP2."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    for module in (*blocks, model):
+        fully_shard(module, mesh=mesh)
+    return model
+
+
+def full(tensor: Tensor) -> Tensor:
+    """Return the whole of a tensor that is sharded, to which all ranks add; any other as it is."""
+    gather = getattr(tensor, "full_tensor", None)
+    return tensor if gather is None else gather()
+
+
+def like(tensor: Tensor, whole: Tensor) -> Tensor:
+    """Return ``whole``, which every rank has, sharded as ``tensor`` is; as it is where that is not sharded."""
+    if not hasattr(tensor, "full_tensor"):  # which spares who shards nothing the import
+        return whole
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(tensor, DTensor)
+    return distribute_tensor(whole.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None)
+
+
+def unsynced(state: State) -> AbstractContextManager[None]:
+    """Let gradients add up on each rank; those of the next part of the step are then averaged with them."""
+    no_sync = getattr(state.forward, "no_sync", None)
+    if no_sync is not None:
+        return no_sync()
+    setter = getattr(state.model, "set_requires_gradient_sync", None)
+    return nullcontext() if setter is None else _switched_off(setter)
+
+
+@contextmanager
+def _switched_off(setter: Any) -> Generator[None]:  # noqa: ANN401 - FSDP2's
+    setter(False)  # noqa: FBT003
+    try:
+        yield
+    finally:
+        setter(True)  # noqa: FBT003
+
+
+def _place() -> torch.device:
+    """Return where a tensor must lie to be sent: on the host, unless the group, not made here, knows GPUs only."""
+    return torch.device("cpu" if "gloo" in dist.get_backend_config() else "cuda")
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -142,6 +142,7 @@ class Saver(Callback):
         """
         check_finite(state)
         folder, content = self._settings.folder / name_for(state.timestamp), capture(state)
+        self._loggers.settle()
         if state.world.rank == 0:
             write(folder, replace(content, values={**content.values, **self._values()}))
             self._prune(folder)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cutmix.core.batch import to_device
 from cutmix.core.callback import Callback
 from cutmix.core.world import World
 from cutmix.losses import Mixed, is_cross_entropy, mixed_in
@@ -16,7 +17,7 @@ from cutmix.metrics import accuracy, classes_of, hits
 from cutmix.targets import MixedTarget
 from cutmix.trainer.composer_models import update
 from cutmix.trainer.metric_state import Keeping, make_savable, metric_state, put_back_metric
-from cutmix.trees import walk
+from cutmix.trees import leaves, walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,20 +57,15 @@ class TrainMetrics(Callback):
 
     def after_loss(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         target = walk(state.batch_get_item(state.target_key), _unmixed)
-        is_mixed = bool(mixed_in(target))
-        taken = {
-            name: metric
-            for name, metric in self._metrics.items()
-            if not is_mixed or getattr(metric, "takes_mixed_targets", False)
-        }
         with torch.no_grad():
-            update(taken.values(), state, target)
-        self._updated |= taken.keys()
+            self._updated |= take_in(self._metrics, state, target, counts=state.weight > 0.0)
 
     def epoch_end(self, state: State, logger: Logger) -> None:
-        if self._updated:
-            updated = {name: metric for name, metric in self._metrics.items() if name in self._updated}
-            logger.log_metrics({"epoch": state.epoch, **computed(updated, "train")}, state.timestamp.batch)
+        # A metric that adds up over ranks does so on all of them, also where it has seen nothing but mixed batches.
+        updated = set().union(*state.world.gathered(self._updated))
+        if updated:
+            measured = {name: metric for name, metric in self._metrics.items() if name in updated}
+            logger.log_metrics({"epoch": state.epoch, **computed(measured, "train")}, state.timestamp.batch)
         self._updated.clear()
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -97,6 +93,37 @@ def _on_host(leaf: Any) -> Any:  # noqa: ANN401 - whatever a state holds
     return leaf.cpu() if isinstance(leaf, Tensor) else leaf
 
 
+def take_in(metrics: Mapping[str, Metric], state: State, target: Any, *, counts: bool = True) -> set[str]:  # noqa: ANN401
+    """Let metrics take the state's outputs into account, if they count; tell the names of those that did.
+
+    On several ranks those that have a ``sync``, as torchmetrics' have, add up by themselves; the others are handed what
+    all ranks have, on all ranks.
+    """
+    alone = {name: metric for name, metric in metrics.items() if state.world.size > 1 and not hasattr(metric, "sync")}
+    is_mixed, names = bool(mixed_in(target)), set[str]()
+    if counts:
+        taken = {name: metric for name, metric in metrics.items() if name not in alone and _takes(metric, is_mixed)}
+        update(taken.values(), state, target)
+        names |= taken.keys()
+    if alone:
+        own = to_device((walk(state.outputs, _detached), target), torch.device("cpu"))
+        for outputs, theirs in filter(None, state.world.gathered(own if counts else None)):
+            taken = {name: metric for name, metric in alone.items() if _takes(metric, bool(mixed_in(theirs)))}
+            seen = to_device((outputs, theirs), state.device)
+            for metric in taken.values():
+                metric.update(*seen)
+            names |= taken.keys()
+    return names
+
+
+def _takes(metric: Metric, is_mixed: bool) -> bool:  # noqa: FBT001
+    return not is_mixed or getattr(metric, "takes_mixed_targets", False)
+
+
+def _detached(leaf: Any) -> Any:  # noqa: ANN401
+    return leaf.detach() if isinstance(leaf, Tensor) else leaf
+
+
 def _unmixed(leaf: Any) -> Any:  # noqa: ANN401 - a target of any kind
     """Return the plain labels of a mixed target in which nothing is mixed."""
     return leaf.own if isinstance(leaf, MixedTarget) and (leaf.kept == 1.0).all() else leaf
@@ -115,6 +142,14 @@ def loss_of(state: State, target: Any) -> Tensor:  # noqa: ANN401 - whatever the
         return loss
     got = getattr(loss, "shape", type(loss).__name__)
     raise ValueError(f"loss_fn must return a tensor of one number, got {got}; take the mean over the samples")
+
+
+def weighted(loss: Tensor, state: State) -> Tensor:
+    """Return ``loss`` as it counts in the step: with a weight of 0 its gradient is 0, be it nan or infinite itself."""
+    if state.weight > 0.0:
+        return loss if state.weight == 1.0 else loss * state.weight
+    parts = [leaf for leaf in leaves(state.outputs) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    return torch.stack([(part * 0.0).sum() for part in parts]).sum() if parts else loss * 0.0
 
 
 def train_scores(state: State, target: Any) -> dict[str, Figure]:  # noqa: ANN401

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cutmix.core.algorithm import Algorithm
+from cutmix.core.batch import get_item, num_samples
 from cutmix.core.callback import Callback
 from cutmix.core.event import Event
 from cutmix.core.logger import Logger, Loggers
@@ -36,7 +37,8 @@ from cutmix.trainer.optim import (
     default_optimizer,
     split_schedulers,
 )
-from cutmix.trainer.order import batches_of, limit_for
+from cutmix.trainer.order import batches_of
+from cutmix.trainer.parallel import check_parallelism, spread
 from cutmix.trainer.precision import precision_for, scaler_for
 from cutmix.trainer.processes import join
 from cutmix.trainer.progress import ProgressBar, say
@@ -45,6 +47,7 @@ from cutmix.trainer.saving import Saver, go_on, is_of, starting_point
 from cutmix.trainer.saving import Settings as SavingSettings
 from cutmix.trainer.scores import TrainMetrics, on_device
 from cutmix.trainer.signals import Signals
+from cutmix.trainer.sources import Use, limit_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -56,8 +59,10 @@ if TYPE_CHECKING:
     from cutmix.core.batch import Key
     from cutmix.trainer.checkpoint import Content
     from cutmix.trainer.evaluators import Evaluated
-    from cutmix.trainer.order import DrawnBatches, GivenBatches, Source
+    from cutmix.trainer.order import Batches
+    from cutmix.trainer.parallel import Parallelism
     from cutmix.trainer.scores import Metric
+    from cutmix.trainer.sources import Source
 
 FILES = ("metrics.jsonl", "timings.jsonl")
 Part = TypeVar("Part")
@@ -84,6 +89,12 @@ class Trainer:
         metrics: by name, for plain targets; measured in evaluation, and in training on batches that are not mixed, or,
             with a true ``takes_mixed_targets``, on all.
         device: ``'cpu'``, ``'gpu'`` (cuda or mps), ``'mps'`` or a torch.device; None takes a GPU where there is one.
+        parallelism: how several processes, started by ``cutmix launch`` or ``torchrun``, train together. ``'ddp'``, the
+            default: each holds the model. ``'fsdp'``: each holds a shard of it; what is gathered at a time are the
+            outermost modules of a class that occurs more than once and has 250,000 parameters or more. Or a function
+            that wraps or shards the model as it likes, and returns what is called. Hand every process the same model
+            and the whole data: each then takes its batches of the one order, and gradients are those of the mean over
+            all samples.
         precision: ``'fp32'``, ``'amp_bf16'``, or ``'amp_fp16'``, whose gradients are scaled.
         compile: whether ``torch.compile`` compiles the model, or the settings it does it with. Mixing stays outside.
         deterministic_mode: whether ``fit`` and ``eval`` may use only what repeats to the bit; what cannot, raises.
@@ -129,6 +140,7 @@ class Trainer:
         loss_fn: Callable[[Any, Any], Tensor] = F.cross_entropy,
         metrics: Mapping[str, Metric] | None = None,
         device: str | torch.device | None = None,
+        parallelism: Parallelism | None = None,
         precision: str = "fp32",
         compile: bool | Mapping[str, Any] = False,  # noqa: A002 - Composer's users know it
         deterministic_mode: bool = False,
@@ -152,8 +164,10 @@ class Trainer:
         **composers: object,
     ) -> None:
         refuse(composers, Trainer)
+        check_parallelism(parallelism)
         place = device_for(device)
         world = join(place)
+        aloud = progress_bar and world.rank == 0
         context = precision_for(place, precision)
         self._is_closed = self._has_ended = False
         self._autoresume = autoresume
@@ -165,13 +179,12 @@ class Trainer:
         content = None if start is None else read(start)
         seed = world.broadcast(_seed_for(content.values["seed"] if seed is None and content is not None else seed))
         limit = limit_for("train_subset_num_batches", train_subset_num_batches)
-        batches = (
-            None
-            if train_dataloader is None
-            else batches_of(train_dataloader, "train_dataloader", seed=seed, limit=limit)
-        )
-        self._files = [] if folder is None else [JsonLines(folder / name) for name in FILES]
-        self._loggers = Loggers([*_several("loggers", loggers, Logger), *self._files[:1]])
+        use = Use(seed, limit, world, count=lambda batch: num_samples(get_item(batch, input_key)))
+        batches = None if train_dataloader is None else batches_of(train_dataloader, "train_dataloader", use)
+        if aloud and batches is not None and batches.notice:
+            say(batches.notice)
+        self._files = [] if folder is None or world.rank else [JsonLines(folder / name) for name in FILES]
+        self._loggers = Loggers([*_several("loggers", loggers, Logger), *self._files[:1]], world)
         saving = SavingSettings.parse(folder, save_interval, save_num_checkpoints_to_keep, save_best)
         self._saver = None if saving is None else Saver(saving, self._loggers, self._files)
         self._signals = Signals(None if self._saver is None else self._saver.secure)
@@ -201,7 +214,8 @@ class Trainer:
                 *watching,
                 *([] if any(isinstance(one, SkipNonFinite) for one in watching) else [LossWatch()]),
                 *(Timings(lines) for lines in self._files[1:]),
-                *([ProgressBar()] if progress_bar else []),
+                *([ProgressBar()] if aloud else []),
+                *([batches] if isinstance(batches, Callback) else []),
                 *([] if self._saver is None else [self._saver]),
                 self._signals,  # the last, when all others have seen the moment
             ),
@@ -210,12 +224,13 @@ class Trainer:
         )
         if self.state.takes_batch:
             self.state.loss_fn = ComposerLoss(self.state)
+        self.state.callbacks = (*spread(self.state, parallelism), *self.state.callbacks)
         check_schedulers(self.state.schedulers, self.state.optimizers)
         self._run = Runner(self.state, self._loggers)
         usual = Evaluator(
             (), eval_interval=eval_interval, subset_num_batches=eval_subset_num_batches, metrics=eval_metrics
         )
-        self._evaluations = Evaluations(usual, place, context)
+        self._evaluations = Evaluations(usual, self.state, context)
         self._evaluated = self._evaluations.of(eval_dataloader)
         settings = Settings(
             precision=context,
@@ -225,7 +240,7 @@ class Trainer:
         )
         self._loop = None if batches is None else self._loop_over(batches, settings)
         if not self.state.optimizers and train_dataloader is not None:
-            self._take_default_optimizer(aloud=progress_bar)
+            self._take_default_optimizer(aloud=aloud)
         if compile:
             self.state.forward = torch.compile(self.state.forward, **({} if compile is True else compile))
         with self._chance():
@@ -252,8 +267,10 @@ class Trainer:
         with self._folder_held(), self._chance(), self._determined(), self._signals.taken():
             try:
                 self._loop.fit()
-            finally:
-                self._loggers.flush()
+            except BaseException:
+                self._loggers.flush_alone()
+                raise
+            self._loggers.settle()
 
     def eval(self, eval_dataloader: Evaluated | None = None) -> dict[str, float]:
         """Return what evaluation measures, under the names that are logged: ``eval/loss``, ``eval/accuracy``."""
@@ -263,7 +280,7 @@ class Trainer:
             raise ValueError("eval_dataloader must be given to evaluate, got None; pass it here or to the Trainer")
         with self._determined():
             measured = {name: figure for each in evaluations for name, figure in each.measure(self._run).items()}
-        self._loggers.flush()
+        self._loggers.settle()
         return measured
 
     def save_checkpoint(self) -> Path:
@@ -295,7 +312,7 @@ class Trainer:
     ) -> None:
         self.close()
 
-    def _loop_over(self, batches: DrawnBatches | GivenBatches, settings: Settings) -> Loop:
+    def _loop_over(self, batches: Batches, settings: Settings) -> Loop:
         return Loop(self._run, self._loggers, batches, self._evaluated, settings)
 
     def _go_on(self, content: Content, *, in_place: bool) -> None:
@@ -308,7 +325,7 @@ class Trainer:
     @contextmanager
     def _folder_held(self) -> Generator[None]:
         """Hold ``save_folder``, and the files in it, for this run alone."""
-        if self._folder is None:
+        if self._folder is None or self.state.rank:
             yield
             return
         make_folder(self._folder)

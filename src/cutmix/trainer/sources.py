@@ -1,0 +1,95 @@
+"""Where batches come from, and what all sources have in common."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, TypeAlias, final
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from cutmix.core.batch import Batch, num_samples
+from cutmix.core.world import World
+
+Source: TypeAlias = Iterable[Batch] | Callable[[], Iterable[Batch]]
+"""A DataLoader, any other iterable of batches, or a function that makes one for each epoch."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What batches are drawn for."""
+
+    seed: int
+    limit: int | None = None  # the most batches of an epoch: of each rank in training, of all in evaluation
+    world: World = field(default_factory=World)
+    measures: bool = False  # whether to evaluate: no batch is cut then, and a stream is walked to its end
+    count: Callable[[Batch], int] = num_samples
+
+
+def limit_for(argument: str, batches: int) -> int | None:
+    """Read how many batches to take at most; -1 is all of them, here None."""
+    if batches < 1 and batches != -1:
+        raise ValueError(f"{argument} must be at least 1, got {batches}; -1 takes all batches")
+    return None if batches == -1 else batches
+
+
+def check(source: Source, argument: str) -> None:
+    """Refuse what gives no batches."""
+    remedy = "pass a DataLoader, a list of batches or a function that returns an iterator over them"
+    if isinstance(source, Dataset) or not (callable(source) or isinstance(source, Iterable)):
+        raise TypeError(f"{argument} must give batches, got a {type(source).__name__}; {remedy}")
+
+
+def iterate(source: Source) -> Iterator[Batch]:
+    """Begin an epoch of ``source``."""
+    return iter(source if isinstance(source, Iterable) else source())
+
+
+def makes_new_memory(source: object) -> bool:
+    """Tell whether nobody else can hold the memory of a batch: torch has just stacked its samples into it."""
+    stacks = (
+        isinstance(source, DataLoader) and source.batch_sampler is not None and source.collate_fn is default_collate
+    )
+    return stacks and all(stack.__module__ == default_collate.__module__ for stack in default_collate_fn_map.values())
+
+
+def own(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Return a copy that takes the workers' seed from the default generator, and has persistent workers of its own."""
+    fresh = copy.copy(loader)
+    fresh.__dict__.update({"generator": None, "_iterator": None})
+    return fresh
+
+
+def keyed(batches: Iterator[Batch], key: int, first: int, step: int) -> Iterator[Batch]:
+    """Fetch ``batches``, the first of which is number ``first``, each with a seed of its own, counted from ``key``.
+
+    So what a source draws in this process depends neither on what the steps draw nor on where they began.
+    """
+    for number in count(first, step):
+        torch.default_generator.manual_seed(key + number)
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        yield batch
+
+
+def length(source: object) -> int | None:
+    """Return the length where it can be relied on: a stream's is a guess."""
+    if not isinstance(source, Sized) or (
+        isinstance(source, DataLoader) and isinstance(source.dataset, IterableDataset)
+    ):
+        return None
+    try:
+        return len(source)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def least(length: int | None, limit: int | None) -> int | None:
+    return min((bound for bound in (length, limit) if bound is not None), default=None)
