@@ -7,8 +7,6 @@ import os
 import random
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -542,6 +540,14 @@ def test_a_full_disk_at_any_moment_leaves_what_was_there(name, moment, two, monk
         intact(two)
 
 
+def test_what_is_free_is_told_without_what_was_begun(two, monkeypatch):
+    free = shutil.disk_usage(two)._replace(free=12_345)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: (intact(two), free)[1])
+
+    with pytest.raises(OSError, match="with 12345 bytes free"), files_of_at_most(50):
+        write(two / "ep0-ba3", content())
+
+
 def test_a_move_that_fails_puts_back_what_was_there(two, monkeypatch):
     rename = Path.rename
 
@@ -584,19 +590,29 @@ def test_a_file_in_place_of_the_checkpoint_stays(two):
     assert not list(two.glob(".*"))
 
 
+@contextmanager
+def as_nobody():
+    """Be a user to whom a read-only folder is one; root is none."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
 def test_a_read_only_folder_is_an_error_that_shows_it():
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         write(place / "ep0-ba1", content())
         place.chmod(0o555)
-        code = (
-            "import os; from pathlib import Path; from cutmix.trainer.checkpoint import Content, write;"
-            "os.getuid() or os.setuid(65534);"  # nothing is read-only to root
-            f"write(Path({folder!r}) / 'ep0-ba2', Content({{}}, {{}}))"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
-        assert "PermissionError" in done.stderr
-        assert "got 'Permission denied' for" in done.stderr
+        with (
+            pytest.raises(PermissionError, match=r"save_folder .* got 'Permission denied' for .* bytes free"),
+            as_nobody(),
+        ):
+            write(place / "ep0-ba2", content())
+
         assert [path.name for path in place.iterdir()] == ["ep0-ba1"]
         place.chmod(0o755)

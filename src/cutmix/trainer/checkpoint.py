@@ -55,19 +55,11 @@ def write(folder: Path, content: Content) -> None:
         raise ValueError(f"folder must be named as name_for names it, such as ep3-ba1200, got {folder.name!r}")
     text = encode(dict(content.values)).encode()
     files = {f"{stem}.safetensors": TensorFile.of(tensors) for stem, tensors in content.tensors.items()}
-    working = _beside(folder, "writing")
     try:
-        _make(working)
-        listed = {VALUES: _write_file(working / VALUES, [text])}
-        listed |= {name: _write_file(working / name, file.chunks()) for name, file in files.items()}
-        _write_file(working / MANIFEST, [_manifest(listed, files).text()])
-        _sync(working)
-        _publish(working, folder)
+        _bring(folder, text, files)
     except OSError as error:
         needed = len(text) + sum(file.size for file in files.values())
         raise OSError(error.errno, _refusal(folder, needed, error)) from error
-    finally:
-        _discard(working)
 
 
 def read(folder: Path) -> Content:
@@ -158,6 +150,20 @@ def _named(path: Path) -> Generator[None]:
         yield
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} must hold what this library writes, got other: {error}") from error
+
+
+def _bring(folder: Path, text: bytes, files: Mapping[str, TensorFile]) -> None:
+    """Write a checkpoint beside ``folder``, the manifest last, and move it there; leave nothing else behind."""
+    working = _beside(folder, "writing")
+    try:
+        _make(working)
+        listed = {VALUES: _write_file(working / VALUES, [text])}
+        listed |= {name: _write_file(working / name, file.chunks()) for name, file in files.items()}
+        _write_file(working / MANIFEST, [_manifest(listed, files).text()])
+        _sync(working)
+        _publish(working, folder)
+    finally:
+        _discard(working)
 
 
 def _manifest(listed: Mapping[str, Listed], files: Mapping[str, TensorFile]) -> Manifest:
