@@ -72,6 +72,11 @@ def test_steps_are_counted_in_batches_whatever_the_unit(duration, steps):
     assert str(Time.parse(duration)) == duration
 
 
+def test_steps_are_shared_out_among_processes():
+    assert steps_of(Task(data="", batch_size=4, max_duration="3ep"), images=10, processes=2) == 6
+    assert steps_of(Task(data="", batch_size=4, max_duration="15sp"), images=10, processes=2) == 3
+
+
 @pytest.mark.parametrize("model", ["resnet8", "lazy:network"])
 def test_initial_weights_follow_from_the_seed_and_leave_torchs_generator_alone(task, model, monkeypatch):
     lazy = SimpleNamespace(network=lambda classes: nn.Sequential(nn.Flatten(), nn.LazyLinear(classes)))

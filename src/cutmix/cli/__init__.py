@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
 from functools import partial, wraps
 from io import StringIO
@@ -14,7 +14,10 @@ from cutmix.cli.compare import compare
 from cutmix.cli.demo import demo
 from cutmix.cli.launch import launch, set_apart
 from cutmix.cli.train import train
+from cutmix.core.world import World
 from cutmix.trainer.finite import NonFiniteLossError
+from cutmix.trainer.processes import join
+from cutmix.trainer.runtime import device_for
 
 Work: TypeAlias = Callable[[], int]
 """What is left to do once everything is checked; returns the exit code."""
@@ -26,21 +29,33 @@ COMMANDS: dict[str, Command] = {"train": train, "compare": compare, "demo": demo
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code: bad input is one line, and 2; a run that diverged is one, and 70.
 
-    Only what checks and loads is guarded: another error in the work itself is ours, and keeps its traceback.
+    Only what checks and loads is guarded: another error in the work itself is ours, and keeps its traceback. Under a
+    launcher all ranks refuse together, and rank 0 says what any of them refuses.
     """
+    world = World() if arguments[:1] == ["launch"] else join(device_for(None))
+    work, refusal = None, None
     try:
         work = parsed(arguments)()
     except (ValueError, OSError) as error:
-        return refused(error, 2)
+        refusal = one_line(error)
+    refusals = dict.fromkeys(filter(None, world.gathered(refusal)))
+    if work is None or refusals:
+        return refused(refusals if world.rank == 0 else (), 2)
     try:
         return work()
     except NonFiniteLossError as error:
-        return refused(error, 70)
+        return refused([one_line(error)], 70)
 
 
-def refused(error: Exception, code: int) -> int:
-    """Say ``error`` in one line, and return ``code``."""
-    print("cutmix:", " ".join(str(error).split()), file=sys.stderr)
+def one_line(error: Exception) -> str:
+    """Return what ``error`` says, in one line."""
+    return " ".join(str(error).split())
+
+
+def refused(refusals: Iterable[str], code: int) -> int:
+    """Say each of ``refusals``, and return ``code``."""
+    for refusal in refusals:
+        print("cutmix:", refusal, file=sys.stderr)
     return code
 
 

@@ -13,6 +13,8 @@ import tyro
 from cutmix.runs.folder import RunFolder
 from cutmix.runs.settings import Settings, Task
 from cutmix.runs.train import Job, Saving, prepare
+from cutmix.trainer.processes import join
+from cutmix.trainer.runtime import device_for
 
 Inline = tyro.conf.arg(name="")
 
@@ -38,13 +40,16 @@ def train(  # noqa: PLR0913 - the options of a command line
         autoresume: Go on with the run in save_folder, if there is one: it ends as if it had not been stopped.
         quiet: Print nothing.
     """
+    world = join(device_for(None))
     settings = Settings(task=task, algorithms=tuple(chain.from_iterable(algorithms)), seed=seed)
     folder = RunFolder(save_folder or dated(f"{task.model}-{settings.arm}"))
     saving = Saving(save_interval, autoresume)
-    saving.check(folder)
+    if world.rank == 0:
+        saving.check(folder)
     job = prepare(settings)
-    job.check_same(folder)
-    return partial(_quietly if quiet else _aloud, job, folder, saving)
+    if world.rank == 0:
+        job.check_same(folder)
+    return partial(_quietly if quiet or world.rank else _aloud, job, folder, saving)
 
 
 def dated(name: str) -> Path:

@@ -17,14 +17,15 @@ from cutmix.runs.folder import RunFolder, read_json
 from cutmix.runs.settings import Settings, Task
 
 
-def config_of(settings: Settings, splits: Splits) -> dict[str, Any]:
+def config_of(settings: Settings, splits: Splits, processes: int = 1) -> dict[str, Any]:
     """Return everything to repeat a run: equal for two runs that come to the same."""
     train, test = splits.train, splits.test
     height, width = train.size
     return {
         "settings": {**asdict(settings), "algorithms": list(settings.algorithms)},
         "algorithms": [repr(recipe) for recipe in settings.recipes],
-        "steps": steps_of(settings.task, len(train)),
+        "processes": processes,
+        "steps": steps_of(settings.task, len(train), processes),
         "data": {
             "train_images": len(train),
             "test_images": len(test),
@@ -38,17 +39,17 @@ def config_of(settings: Settings, splits: Splits) -> dict[str, Any]:
     }
 
 
-def steps_of(task: Task, images: int) -> int:
-    """Return how many batches a task takes when it trains on so many images."""
-    batches, duration = ceil(images / task.batch_size), Time.parse(task.max_duration)
+def steps_of(task: Task, images: int, processes: int = 1) -> int:
+    """Return how many steps a task takes when it trains on so many images, a batch a step in each process."""
+    steps, duration = ceil(ceil(images / task.batch_size) / processes), Time.parse(task.max_duration)
     match duration.unit:
         case "ep":
-            return duration.value * batches
+            return duration.value * steps
         case "ba":
             return duration.value
         case "sp":
             epochs, rest = divmod(duration.value, images)
-            return epochs * batches + ceil(rest / task.batch_size)
+            return epochs * steps + ceil(rest / (task.batch_size * processes))
 
 
 def fingerprint(*parts: LabelledImages) -> str:

@@ -29,7 +29,7 @@ class Task:
     max_duration: str = "20ep"
     """How long to train: 20ep (epochs), 500ba (batches) or 50000sp (samples)."""
     batch_size: int = 32
-    """Images a step."""
+    """Images a step, of each process."""
     lr: float = 0.05
     """The highest learning rate."""
     momentum: float = 0.9

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from safetensors.torch import save_model
@@ -22,6 +22,7 @@ from cutmix.runs.folder import RunFolder
 from cutmix.runs.settings import Settings, Task
 from cutmix.trainer.finite import NonFiniteLossError
 from cutmix.trainer.optim import CosineWithWarmup
+from cutmix.trainer.processes import join
 from cutmix.trainer.runtime import device_for
 from cutmix.trainer.saving import Interval
 from cutmix.trainer.trainer import Trainer
@@ -82,17 +83,15 @@ class Job:
             ValueError: when the folder holds another run.
             NonFiniteLossError: when the loss does not stay finite; the figures are written, the weights are not.
         """
-        machine = {"device": str(device_for(None)), "threads": torch.get_num_threads()}
-        self.check_same(folder)
-        if not folder.config.exists():
-            folder.create({**config_of(self.settings, self.splits), "machine": machine})
+        world = join(device_for(None))
+        folder = world.broadcast(folder)
+        if world.rank == 0:
+            self._claim(folder)
         with self._trainer(folder, saving, progress_bar=progress_bar) as trainer:
             trainer.fit()
-        check_converged(folder)
-        save_model(self.model, str(folder.weights))
-        for recipe in self.settings.recipes:
-            if isinstance(recipe, Mixer):
-                draw_picture(recipe, self.splits.train, self.settings.seed, folder.picture)
+        if world.rank == 0:
+            check_converged(folder)
+            self._keep(folder)
 
     def check_same(self, folder: RunFolder) -> None:
         """Refuse a folder that holds another run.
@@ -101,7 +100,25 @@ class Job:
             ValueError: naming what differs.
         """
         if folder.config.exists():
-            check_same(folder, config_of(self.settings, self.splits))
+            check_same(folder, self._config)
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        return config_of(self.settings, self.splits, join(device_for(None)).size)
+
+    def _claim(self, folder: RunFolder) -> None:
+        """Write into ``folder`` whose it is; refuse another run's."""
+        self.check_same(folder)
+        if not folder.config.exists():
+            machine = {"device": str(device_for(None)), "threads": torch.get_num_threads()}
+            folder.create({**self._config, "machine": machine})
+
+    def _keep(self, folder: RunFolder) -> None:
+        """Write the weights, and a picture where images were mixed."""
+        save_model(self.model, str(folder.weights))
+        for recipe in self.settings.recipes:
+            if isinstance(recipe, Mixer):
+                draw_picture(recipe, self.splits.train, self.settings.seed, folder.picture)
 
     def _trainer(self, folder: RunFolder, saving: Saving, *, progress_bar: bool) -> Trainer:
         task, train, test = self.settings.task, self.splits.train, self.splits.test
