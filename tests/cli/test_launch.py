@@ -1,5 +1,6 @@
 """Real launches of a tiny script in two processes."""
 
+import json
 import os
 import runpy
 import signal
@@ -10,9 +11,13 @@ import time
 
 import pytest
 import torch
+from PIL import Image
 
 from cutmix.__main__ import main
+from cutmix.cli.compare import compare
 from cutmix.cli.launch import Rendezvous, exit_code, launch, program_for, set_apart
+from cutmix.core.world import World
+from cutmix.runs.settings import Task
 
 SCRIPT = """
 import os, pathlib, signal, sys, time
@@ -92,7 +97,7 @@ def until(condition, seconds=30):
 
 
 def test_a_script_runs_once_a_rank_with_its_own_arguments(script, launched):
-    out, err = (job := launched("-n", "2", script, "ends", "-n", "7", "--lr=3", "--help")).communicate(timeout=60)
+    out, err = (job := launched("-n", "2", script, "ends", "-n", "7", "--lr=3", "--help")).communicate(timeout=120)
 
     assert (job.returncode, err) == (0, "")
     words = sorted(line.split() for line in out.splitlines())
@@ -119,7 +124,7 @@ def test_the_job_ends_as_the_rank_that_failed_and_the_others_are_gone(wish, code
     job = launched("-n", "2", script, wish)
     pids = running(job)
 
-    assert job.wait(30) == code
+    assert job.wait(60) == code
     assert not any(map(alive, pids))
     assert "Traceback" not in job.stderr.read()
 
@@ -130,7 +135,7 @@ def test_a_signal_reaches_every_rank_which_may_save_and_is_the_exit_code(blow, c
     pids = running(job)
     job.send_signal(blow)
 
-    assert job.wait(30) == code
+    assert job.wait(60) == code
     assert not any(map(alive, pids))
     assert job.stdout.read() == "saved\nsaved\n"
     assert job.stderr.read() == ""
@@ -141,7 +146,7 @@ def test_ranks_that_do_not_end_in_time_are_killed(script, launched):
     pids = running(job)
     job.send_signal(signal.SIGTERM)
 
-    assert job.wait(30) == 143
+    assert job.wait(60) == 143
     assert not any(map(alive, pids))
 
 
@@ -156,7 +161,7 @@ def test_ranks_save_and_end_when_the_launcher_is_killed(script, launched):
 
 
 def test_a_job_whose_rank_was_killed_starts_anew_as_often_as_is_allowed(script, launched):
-    out, err = (job := launched("-n", "2", "--max-restarts", "1", script, "is killed once")).communicate(timeout=60)
+    out, err = (job := launched("-n", "2", "--max-restarts", "1", script, "is killed once")).communicate(timeout=120)
 
     assert job.returncode == 0
     assert len(out.splitlines()) == 4
@@ -167,7 +172,7 @@ def test_two_machines_meet_at_the_endpoint(script, launched, free_port):
     shared = ["-n", "1", "--nodes", "2", "--rdzv-endpoint", f"localhost:{free_port}"]
     jobs = [launched(*shared, "--node-rank", rank, script, "ends") for rank in "10"]
 
-    said = [job.communicate(timeout=60) for job in jobs]
+    said = [job.communicate(timeout=120) for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0]
     assert sorted(out.split()[0] for out, _ in said) == ["0", "1"]
     assert {out.split()[1] for out, _ in said} == {"2"}
@@ -183,6 +188,51 @@ def free_port():
 @pytest.mark.parametrize("module", [{"module": False}, {"module": True}])
 def test_cutmix_itself_is_launched_as_a_module(module):
     assert program_for(["cutmix", "train"], **module) == [sys.executable, "-u", "-m", "cutmix", "train"]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for name, red in (("dark", 20), ("light", 200)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (8, 8), (red + 5 * number, 100, 10 * number)).save(
+                tmp_path / "pictures" / name / f"{number}.png"
+            )
+    return str(tmp_path / "pictures")
+
+
+def test_under_plain_torchrun_one_rank_of_train_speaks_and_writes(pictures, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    train = ["cutmix", "train", "--data", pictures, "--batch-size", "2", "--max-duration", "1ep"]
+    command = [*torchrun, *train, "--algorithms", "cutmix", "--save-folder", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("everything is in") == done.stdout.count("2 classes") == 1
+    assert {file.name for file in (tmp_path / "run").iterdir()} >= {"metrics.jsonl", "weights.safetensors", "mixed.png"}
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert (config["processes"], config["steps"]) == (2, 3)
+    assert steps == [1, 2, 3, 3]
+
+
+def test_what_train_refuses_is_said_once_and_ends_the_job_with_2(tmp_path, launched):
+    job = launched("-n", "2", "cutmix", "train", "--data", str(tmp_path / "nowhere"), "--save-folder", "run")
+    out, err = job.communicate(timeout=120)
+
+    assert (job.returncode, out) == (2, "")
+    (said,) = [line for line in err.splitlines() if "exitcode" not in line]
+    assert said.startswith("cutmix: data must be a folder of class folders")
+    assert said.endswith("nowhere': there is no such file or folder")
+
+
+def test_compare_which_starts_its_own_processes_is_refused_under_a_launcher(monkeypatch):
+    monkeypatch.setitem(compare.__globals__, "join", lambda _: World(rank=0, size=2))
+
+    with pytest.raises(ValueError, match="compare starts processes of its own, got a launcher with 2"):
+        compare(Task(data="openmoji"))
 
 
 @pytest.mark.parametrize(

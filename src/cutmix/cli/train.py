@@ -12,7 +12,7 @@ import tyro
 
 from cutmix.runs.folder import RunFolder
 from cutmix.runs.settings import Settings, Task
-from cutmix.runs.train import Job, Saving, prepare
+from cutmix.runs.train import Job, Saving, Way, prepare
 from cutmix.trainer.processes import join
 from cutmix.trainer.runtime import device_for
 
@@ -27,6 +27,7 @@ def train(  # noqa: PLR0913 - the options of a command line
     save_folder: Path | None = None,
     save_interval: str = "1ep",
     autoresume: bool = False,
+    parallelism: Way = "ddp",
     quiet: bool = False,
 ) -> Callable[[], int]:
     """Train a network on your images, with or without CutMix.
@@ -38,6 +39,7 @@ def train(  # noqa: PLR0913 - the options of a command line
         save_folder: Where metrics, configuration, weights and a picture go; else runs/TIME-NAME.
         save_interval: How often to write a checkpoint into it: 1ep, 500ba, 10min. The newest two are kept.
         autoresume: Go on with the run in save_folder, if there is one: it ends as if it had not been stopped.
+        parallelism: Under a launcher: ddp, a whole network in each process, or fsdp, a share of its weights in each.
         quiet: Print nothing.
     """
     world = join(device_for(None))
@@ -49,7 +51,7 @@ def train(  # noqa: PLR0913 - the options of a command line
     job = prepare(settings)
     if world.rank == 0:
         job.check_same(folder)
-    return partial(_quietly if quiet or world.rank else _aloud, job, folder, saving)
+    return partial(_quietly if quiet or world.rank else _aloud, job, folder, saving, parallelism)
 
 
 def dated(name: str) -> Path:
@@ -57,14 +59,14 @@ def dated(name: str) -> Path:
     return Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-{re.sub('[^A-Za-z0-9.=_-]+', '-', name)}")  # noqa: DTZ005 - the user's own clock
 
 
-def _quietly(job: Job, folder: RunFolder, saving: Saving) -> int:
-    job.run(folder, saving, progress_bar=False)
+def _quietly(job: Job, folder: RunFolder, saving: Saving, parallelism: Way) -> int:
+    job.run(folder, saving, parallelism, progress_bar=False)
     return 0
 
 
-def _aloud(job: Job, folder: RunFolder, saving: Saving) -> int:
+def _aloud(job: Job, folder: RunFolder, saving: Saving, parallelism: Way) -> int:
     print(*job.splits.notes, sep="\n")
-    job.run(folder, saving, progress_bar=True)
+    job.run(folder, saving, parallelism, progress_bar=True)
     last = folder.last_evaluation
     said = [
         f"test accuracy {100 * last['eval/accuracy']:.1f} %, test loss {last['eval/loss']:.3f}",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, TypeAlias, final
 
 import torch
 from safetensors.torch import save_model
@@ -22,11 +22,12 @@ from cutmix.runs.folder import RunFolder
 from cutmix.runs.settings import Settings, Task
 from cutmix.trainer.finite import NonFiniteLossError
 from cutmix.trainer.optim import CosineWithWarmup
-from cutmix.trainer.processes import join
+from cutmix.trainer.processes import full, join
 from cutmix.trainer.runtime import device_for
 from cutmix.trainer.saving import Interval
 from cutmix.trainer.trainer import Trainer
 
+Way: TypeAlias = Literal["ddp", "fsdp"]
 PICTURED = 8
 KEPT_CHECKPOINTS = 2
 """The newest, and one that is left when that is damaged."""
@@ -76,8 +77,10 @@ class Job:
     splits: Splits
     model: nn.Module
 
-    def run(self, folder: RunFolder, saving: Saving = Saving(), *, progress_bar: bool) -> None:
-        """Train ``model``, and write down what came of it.
+    def run(
+        self, folder: RunFolder, saving: Saving = Saving(), parallelism: Way = "ddp", *, progress_bar: bool
+    ) -> None:
+        """Train ``model``, and write down what came of it: rank 0 does, where several processes train together.
 
         Raises:
             ValueError: when the folder holds another run.
@@ -87,11 +90,12 @@ class Job:
         folder = world.broadcast(folder)
         if world.rank == 0:
             self._claim(folder)
-        with self._trainer(folder, saving, progress_bar=progress_bar) as trainer:
+        with self._trainer(folder, saving, parallelism, progress_bar=progress_bar) as trainer:
             trainer.fit()
+        network = self._put_together() if parallelism == "fsdp" and world.size > 1 else self.model
         if world.rank == 0:
             check_converged(folder)
-            self._keep(folder)
+            self._keep(folder, network)
 
     def check_same(self, folder: RunFolder) -> None:
         """Refuse a folder that holds another run.
@@ -113,14 +117,20 @@ class Job:
             machine = {"device": str(device_for(None)), "threads": torch.get_num_threads()}
             folder.create({**self._config, "machine": machine})
 
-    def _keep(self, folder: RunFolder) -> None:
+    def _put_together(self) -> nn.Module:
+        """Return a network with the weights of the one that is sharded."""
+        network = build(self.settings.task.model, self.splits.train, self.settings.seed)
+        network.load_state_dict({name: full(tensor) for name, tensor in self.model.state_dict().items()})
+        return network
+
+    def _keep(self, folder: RunFolder, network: nn.Module) -> None:
         """Write the weights, and a picture where images were mixed."""
-        save_model(self.model, str(folder.weights))
+        save_model(network, str(folder.weights))
         for recipe in self.settings.recipes:
             if isinstance(recipe, Mixer):
                 draw_picture(recipe, self.splits.train, self.settings.seed, folder.picture)
 
-    def _trainer(self, folder: RunFolder, saving: Saving, *, progress_bar: bool) -> Trainer:
+    def _trainer(self, folder: RunFolder, saving: Saving, parallelism: Way, *, progress_bar: bool) -> Trainer:
         task, train, test = self.settings.task, self.splits.train, self.splits.test
         standardise = Standardise.fitted(train.pixels)
         augmentation = [Augment(flip=task.flip)] if task.augment else []
@@ -136,6 +146,7 @@ class Job:
             optimizers=optimizer,
             schedulers=CosineWithWarmup(),
             seed=self.settings.seed,
+            parallelism=parallelism,
             progress_bar=progress_bar,
             save_folder=folder.path,
             save_interval=saving.interval,
