@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cutmix.core.callback import Callback
 from cutmix.core.time import Time
+from cutmix.trainer.processes import like
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -82,7 +83,7 @@ class EMA(Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._steps = state["steps"]
         self._average = {
-            name: torch.empty_like(_widened(parameter)).copy_(state["average"][name])
+            name: torch.empty_like(_widened(parameter)).copy_(like(parameter, state["average"][name]))
             for name, parameter in self._live.items()
         }
 

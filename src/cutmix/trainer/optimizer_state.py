@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS
 
+from cutmix.trainer.processes import like
 from cutmix.trees import walk
 
 if TYPE_CHECKING:
@@ -116,6 +117,9 @@ def _in_own_memory(saved: Any, parameter: Tensor | None) -> Any:  # noqa: ANN401
         return saved
     if parameter is None or saved.shape != parameter.shape:
         return saved.clone()
+    shard = like(parameter, saved)
+    if shard is not saved:
+        return shard.clone()
     return torch.empty_like(parameter, dtype=saved.dtype, device=saved.device, requires_grad=False).copy_(saved)
 
 

@@ -22,6 +22,7 @@ from cutmix.trainer.optimizer_state import (
     scheduler_state,
 )
 from cutmix.trainer.parting import joined, parted, taken_out
+from cutmix.trainer.processes import full, like
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,6 +43,7 @@ def check_capture(state: State) -> None:
 def capture(state: State) -> Content:
     """Return the run as it is between two steps. Its tensors are those in use: write or copy them before the next step.
 
+    All ranks call it, and rank 0's is the run: it holds on the host what is sharded, made whole, one tensor at a time.
     Nothing is changed and nothing drawn. Chance is no part of it, since it depends on the seed and the time only; nor
     are gradients, which each step makes anew, and buffers that the model keeps out of its ``state_dict``.
     """
@@ -67,7 +69,11 @@ def capture(state: State) -> Content:
             "parts": {name: held for name, part in _parts(state).items() if (held := part.state_dict())},
         }
     )
-    return Content({"weights": weights, "training": training}, values)
+    tensors = {"weights": weights, "training": training}
+    return Content(
+        {stem: {name: _whole(tensor, state.rank) for name, tensor in held.items()} for stem, held in tensors.items()},
+        values,
+    )
 
 
 def restore(content: Content, state: State) -> None:
@@ -82,7 +88,8 @@ def restore(content: Content, state: State) -> None:
     for name, part in _parts(state).items():  # first those who may refuse, while model and optimizers are as they were
         if name in saved["parts"]:
             part.load_state_dict(saved["parts"][name])
-    state.model.load_state_dict(saved["model"])
+    live = state.model.state_dict()
+    state.model.load_state_dict({name: _as_held(value, live[name]) for name, value in saved["model"].items()})
     _loss(state).load_state_dict(saved["loss_fn"])
     for optimizer, before in zip(state.optimizers, saved["optimizers"], strict=True):
         put_back_optimizer(optimizer, before, _names(state))
@@ -162,6 +169,16 @@ def _form(value: object) -> str:
     if not isinstance(value, Tensor) or is_lazy(value):
         return ""
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+
+
+def _whole(tensor: Tensor, rank: int) -> Tensor:
+    """Return on rank 0 the whole of a tensor, to which all ranks add; the others keep what they have."""
+    whole = full(tensor)
+    return tensor if whole is tensor or rank else whole.cpu()
+
+
+def _as_held(value: Any, live: Any) -> Any:  # noqa: ANN401 - a state_dict may hold anything
+    return like(live, value) if isinstance(value, Tensor) and isinstance(live, Tensor) else value
 
 
 def _names(state: State) -> dict[Tensor, str]:
