@@ -52,28 +52,16 @@ def capture(state: State) -> Content:
     weights = {name: value for name, value in model.items() if isinstance(value, Tensor)}
     values, training = parted(
         {
-            "seed": state.seed,
-            "processes": state.world.size,
-            "timestamp": asdict(state.timestamp),
-            "batches_per_epoch": state.batches_per_epoch,
-            "evaluated": state.evaluated,
-            "eval_metrics": state.eval_metrics,
-            "train_metrics": state.train_metrics,
-            "loss": state.loss,
-            "stop_reason": state.stop_reason,
-            "scaler": None if state.scaler is None else state.scaler.state_dict(),
+            **_record(state),
             "model": {name: value for name, value in model.items() if name not in weights},
             "loss_fn": _loss(state).state_dict(),
             "optimizers": [optimizer_state(optimizer, names) for optimizer in state.optimizers],
             "schedulers": [scheduler_state(scheduler) for scheduler in state.schedulers],
+            "scaler": None if state.scaler is None else state.scaler.state_dict(),
             "parts": {name: held for name, part in _parts(state).items() if (held := part.state_dict())},
         }
     )
-    tensors = {"weights": weights, "training": training}
-    return Content(
-        {stem: {name: _whole(tensor, state.rank) for name, tensor in held.items()} for stem, held in tensors.items()},
-        values,
-    )
+    return Content({"weights": _whole(weights, state.rank), "training": _whole(training, state.rank)}, values)
 
 
 def restore(content: Content, state: State) -> None:
@@ -97,8 +85,27 @@ def restore(content: Content, state: State) -> None:
         scheduler.load_state_dict(before["state"])
     if state.scaler is not None and saved["scaler"]:
         state.scaler.load_state_dict(saved["scaler"])
+    _put_back_record(saved, state)
+
+
+def _record(state: State) -> dict[str, Any]:
+    """Return where the run is, and what was measured of it."""
+    return {
+        "seed": state.seed,
+        "processes": state.world.size,
+        "batches_per_epoch": state.batches_per_epoch,
+        "timestamp": asdict(state.timestamp),
+        "evaluated": state.evaluated,
+        "eval_metrics": state.eval_metrics,
+        "train_metrics": state.train_metrics,
+        "loss": state.loss,
+        "stop_reason": state.stop_reason,
+    }
+
+
+def _put_back_record(saved: Mapping[str, Any], state: State) -> None:
     state.timestamp = Timestamp(**saved["timestamp"])
-    state.evaluated = {**state.evaluated, **saved["evaluated"]}
+    state.evaluated = {**state.evaluated, **saved["evaluated"]}  # an evaluator that is new has measured nothing
     state.eval_metrics, state.train_figures, state.loss = saved["eval_metrics"], saved["train_metrics"], saved["loss"]
     state.stop_reason = saved["stop_reason"]
 
@@ -171,10 +178,13 @@ def _form(value: object) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
 
 
-def _whole(tensor: Tensor, rank: int) -> Tensor:
-    """Return on rank 0 the whole of a tensor, to which all ranks add; the others keep what they have."""
-    whole = full(tensor)
-    return tensor if whole is tensor or rank else whole.cpu()
+def _whole(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """Return on rank 0 the whole of each tensor, to which all ranks add; the others keep what they have."""
+    held = dict[str, Tensor]()
+    for name, tensor in tensors.items():
+        whole = full(tensor)
+        held[name] = tensor if whole is tensor or rank else whole.cpu()
+    return held
 
 
 def _as_held(value: Any, live: Any) -> Any:  # noqa: ANN401 - a state_dict may hold anything
