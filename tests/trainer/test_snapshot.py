@@ -332,6 +332,15 @@ def test_lbfgs_is_refused_by_name():
         capture(refused)
 
 
+@pytest.mark.parametrize("more", [{"save_interval": "1ep"}, {}])
+def test_a_run_that_could_not_be_saved_is_refused_when_it_is_made(more, tmp_path):
+    model = net()
+
+    with pytest.raises(TypeError, match=r"LBFGS.*or save nothing: save_interval=None"):
+        trainer(model, optim.LBFGS(model.parameters()), save_folder=tmp_path, **more)
+    trainer(model, optim.LBFGS(model.parameters()), save_folder=tmp_path, save_interval=None)
+
+
 def test_an_optimizer_of_parameters_that_nobody_knows_is_refused():
     model = net()
     refused = trainer(model, optim.SGD([*model.parameters(), nn.Parameter(torch.rand(3, 7))], lr=0.1)).state

@@ -14,7 +14,7 @@ from cutmix.core.time import Time, Timestamp
 from cutmix.trainer.checkpoint import checkpoints, name_for, newest, remove, sweep, write
 from cutmix.trainer.finite import check_finite
 from cutmix.trainer.manifest import CheckpointError
-from cutmix.trainer.snapshot import capture, restore
+from cutmix.trainer.snapshot import capture, check_capture, restore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,6 +122,9 @@ class Saver(Callback):
     def best(self) -> Path | None:
         """Return the checkpoint that evaluation found best, if any."""
         return self._settings.folder / self._best_name if self._best_name else None
+
+    def init(self, state: State, logger: Logger) -> None:  # noqa: ARG002
+        check_capture(state)
 
     def fit_start(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         self._before, self._last = state.timestamp, monotonic()
