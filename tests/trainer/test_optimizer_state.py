@@ -53,6 +53,56 @@ def test_every_optimizer_of_torch_goes_on_to_the_bit(name, settings, dtype, tmp_
     assert digest(again) == digest(whole)
 
 
+class Odd(optim.Optimizer):
+    """Holds more than tensors of a parameter each: lists, numbers, a part without a parameter, a part of its own."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 0.05, "steps": (1, [2.5])})
+        self.calls = 0
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        self.calls += 1
+        shared = self.state["shared"]
+        shared["calls"] = shared.get("calls", 0) + 1
+        for parameter in self.param_groups[0]["params"]:
+            if parameter.grad is not None:
+                kept = self.state[parameter]
+                kept["last"] = [parameter.grad.clone(), *kept.get("last", [])[:2]]
+                parameter.sub_(sum(kept["last"]) * 0.05 / (self.calls + shared["calls"]))
+
+    def state_dict(self):
+        return {**super().state_dict(), "calls": self.calls}
+
+    def load_state_dict(self, state_dict):
+        self.calls = state_dict["calls"]
+        super().load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
+
+
+def test_an_optimizer_with_a_state_of_another_form_goes_on_to_the_bit(tmp_path):
+    def make(init):
+        model = net(init)
+        return trainer(model, Odd(model.parameters()))
+
+    whole, again = resumed(make, 2, tmp_path)
+
+    assert digest(again) == digest(whole)
+    assert again.optimizers[0].calls == STEPS
+
+
+def test_an_optimizer_that_was_told_the_names_itself_goes_on_to_the_bit(tmp_path):
+    def make(init):
+        model = net(init)
+        named = list(model.named_parameters())
+        return trainer(model, optim.AdamW(named if init == 0 else named[::-1], lr=0.05))
+
+    whole, again = resumed(make, 2, tmp_path)
+
+    assert all(value.equal(again.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
+    names = [name for name, _ in again.model.named_parameters()]
+    assert again.optimizers[0].param_groups[0]["param_names"] == names[::-1]
+
+
 class Halving:
     """A factor with a state, as a callable object may have one."""
 

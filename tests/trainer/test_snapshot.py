@@ -1,5 +1,8 @@
 """A run as a value: what it holds, what it leaves alone, and from which other runs it is told apart."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn, optim
@@ -310,6 +313,14 @@ def test_complex_parameters_go_on(tmp_path):
     again.fit("4ba")
 
     assert digest(again.state) == digest(first.state)
+
+
+def test_the_page_names_all_that_is_held():
+    page = (Path(__file__).parents[2] / "docs" / "checkpoint-format.md").read_text()
+    table = page.split("## What the Trainer puts there")[1].split("\n## ")[0]
+    named = {name for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+
+    assert named == {*capture(run().state).values, "loggers", "saving"}
 
 
 def test_buffers_that_the_model_keeps_out_of_its_state_are_left_as_they_are(tmp_path):
