@@ -215,6 +215,19 @@ def test_the_checkpoint_s_rates_win_over_those_of_a_changed_script(tmp_path):
     assert again.optimizers[0].param_groups[0]["initial_lr"] == 0.05
 
 
+def test_how_a_step_is_computed_is_up_to_the_script_that_goes_on(tmp_path):
+    """So that a run may go on where there is no such kernel."""
+
+    def make(init):
+        model = net(init)
+        return trainer(model, optim.Adam(model.parameters(), lr=0.05, fused=init == 0, weight_decay=0.01 * init))
+
+    _, again = resumed(make, 3, tmp_path)
+
+    group = again.optimizers[0].param_groups[0]
+    assert (group["fused"], group["weight_decay"]) == (False, 0.0)
+
+
 def test_restoring_steps_no_scheduler(tmp_path):
     content, again = captured(tmp_path), run(1)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _NUMBERED = ("state", "param_groups")  # the parts of a state_dict that speak of parameters by number
 _OURS = ("params", "param_names")  # what tells, in a group, which parameters it holds
+_HOW = ("foreach", "fused", "capturable", "differentiable")  # how a step is computed where it is, not what it does
 
 
 def check_savable(optimizers: Sequence[Optimizer], names: Names) -> None:
@@ -69,7 +70,10 @@ def optimizer_differences(optimizer: Optimizer, saved: Mapping[str, Any], names:
 
 
 def put_back_optimizer(optimizer: Optimizer, saved: Mapping[str, Any], names: Names) -> None:
-    """Give ``optimizer`` the state of one whose groups hold parameters of the same names, in whatever order."""
+    """Give ``optimizer`` the state of one whose groups hold parameters of the same names, in whatever order.
+
+    The options of its groups become the saved ones too, but for those that tell how a step is computed.
+    """
     order = _order(optimizer, names)
     numbers = {name: number for number, name in enumerate(order)}
     held = {names[parameter]: parameter for group in optimizer.param_groups for parameter in group["params"]}
@@ -77,7 +81,7 @@ def put_back_optimizer(optimizer: Optimizer, saved: Mapping[str, Any], names: Na
         name: walk(kept, partial(_in_own_memory, parameter=held.get(name))) for name, kept in saved["state"].items()
     }
     groups = [
-        {**_without(before, _OURS), "params": [numbers[names[parameter]] for parameter in group["params"]]}
+        {**_options(before, group), "params": [numbers[names[parameter]] for parameter in group["params"]]}
         for group, before in zip(optimizer.param_groups, saved["groups"], strict=True)
     ]
     numbered = {numbers.get(name, name): kept for name, kept in state.items()}
@@ -109,6 +113,14 @@ def _kind(scheduler: LRScheduler) -> str:
 def _order(optimizer: Optimizer, names: Names) -> list[str]:
     """Return the names of the parameters in the order in which torch numbers them."""
     return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _options(saved: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a group is to do, where it is done: a rate that is a tensor lies where it lay."""
+    return {
+        key: option.to(live[key].device) if isinstance(option, Tensor) and isinstance(live.get(key), Tensor) else option
+        for key, option in _without(saved, _OURS).items()
+    } | {key: live[key] for key in _HOW if key in live}
 
 
 def _in_own_memory(saved: Any, parameter: Tensor | None) -> Any:  # noqa: ANN401 - whatever a state holds
