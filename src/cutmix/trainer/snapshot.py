@@ -148,7 +148,7 @@ def _differences(saved: Mapping[str, Any], state: State) -> Iterator[str]:
         yield from optimizer_differences(optimizer, before, _names(state))
     for scheduler, before in zip(state.schedulers, saved["schedulers"], strict=False):
         yield from scheduler_differences(scheduler, before)
-    for name in set(saved["parts"]) - set(_parts(state)) - _ONLY_WATCHING:
+    for name in sorted(set(saved["parts"]) - set(_parts(state)) - _ONLY_WATCHING):
         yield f"it holds the state of {name}, which is not here: hand it in again"
 
 
