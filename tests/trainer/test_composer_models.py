@@ -1,5 +1,6 @@
 """Models with Composer's interface train as they are: the loss is called for own and partner, weighted by what is kept."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from cutmix.algorithms import CutMix, LabelSmoothing, MixUp, OneOf
 from cutmix.core import Callback
 from cutmix.integrations.torchmetrics import MixedAccuracy
+from cutmix.losses import mixed
 from cutmix.targets import MixedTarget
 from cutmix.trainer import Trainer
 
@@ -42,6 +44,8 @@ class Classifier(nn.Module):
         return self.loss_fn(outputs, targets)
 
     def eval_forward(self, batch, outputs=None):
+        _, targets = batch
+        self.seen.append(targets)
         return outputs if outputs is not None else self.forward(batch)
 
     def update_metric(self, batch, outputs, metric):
@@ -166,7 +170,6 @@ def test_the_models_metrics_are_measured_in_evaluation_and_on_unmixed_batches_in
     assert measured["eval/MulticlassAccuracy"] == pytest.approx(measured["eval/accuracy"])
     assert measured["eval/loss"] == pytest.approx(F.cross_entropy(model.module(IMAGES), LABELS).item())
     assert lines.count('"train/MulticlassAccuracy"') == 2
-    assert not model.val_metrics.update_called
     trainer, _ = trained(Classifier(), algorithms=CutMix(), eval_dataloader=BATCHES, save_folder=tmp_path / "mixed")
     lines = (tmp_path / "mixed" / "metrics.jsonl").read_text()
     assert "train/MulticlassAccuracy" not in lines
@@ -174,12 +177,16 @@ def test_the_models_metrics_are_measured_in_evaluation_and_on_unmixed_batches_in
 
 
 def test_the_users_metrics_stand_beside_the_models(tmp_path):
-    metrics = {"mixed": MixedAccuracy()}
-    trainer, _ = trained(
-        Classifier(), algorithms=CutMix(), metrics=metrics, eval_dataloader=BATCHES, save_folder=tmp_path
+    model, metrics = Classifier(), {"mixed": MixedAccuracy()}
+    trainer, steps = trained(
+        model, BATCHES[:1], algorithms=CutMix(), metrics=metrics, eval_dataloader=BATCHES, save_folder=tmp_path
     )
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
 
-    assert '"train/mixed"' in (tmp_path / "metrics.jsonl").read_text()
+    assert [line["train/mixed"] for line in lines if "train/mixed" in line] == pytest.approx(
+        [step["train/mixed_accuracy"] for step in steps]
+    )
+    assert all(isinstance(target, torch.Tensor) for target in model.seen)
     assert {"eval/mixed", "eval/MulticlassAccuracy"} <= trainer.eval().keys()
 
 
@@ -226,6 +233,29 @@ def test_losses_are_added_up_as_composer_does(make):
     trained(plain, algorithms=CutMix())
 
     torch.testing.assert_close(bare.module.state_dict(), plain.state_dict())
+
+
+def test_what_the_models_loss_raises_is_its_own_affair():
+    class Broken(Classifier):
+        def loss(self, outputs, batch):
+            self.seen.append(batch)
+            return self.criterion(outputs, batch)
+
+    model = Broken()
+    with pytest.raises(AttributeError, match="criterion") as error:
+        trained(model, algorithms=CutMix())
+
+    assert len(model.seen) == 2
+    assert not hasattr(error.value, "__notes__")
+
+
+def test_a_loss_that_takes_mixed_targets_already_stays_as_it_is():
+    of_indices = mixed(nn.MultiMarginLoss(), interpolate=True)
+    settings = {"device": "cpu", "progress_bar": False}
+    trainer = Trainer(Classifier().module, BATCHES, algorithms=CutMix(), loss_fn=of_indices, **settings)
+    trainer.fit()
+
+    assert trainer.state.loss_fn is of_indices
 
 
 def test_a_loss_beside_the_models_own_is_refused():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from cutmix.targets import MixedTarget
 from cutmix.trees import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Collection, Generator
 
     from torch import Tensor, nn
 
@@ -31,31 +30,30 @@ def is_composers(model: nn.Module) -> bool:
 
 
 def metrics_of(model: nn.Module, *, is_train: bool) -> dict[str, Metric]:
-    """Return copies of the metrics that a Composer model brings along; other models bring none."""
+    """Return the metrics that a Composer model brings along; other models bring none."""
     get_metrics = getattr(model, "get_metrics", None)
-    return copy.deepcopy(dict(get_metrics(is_train=is_train))) if is_composers(model) and get_metrics else {}
+    return dict(get_metrics(is_train=is_train)) if is_composers(model) and get_metrics else {}
 
 
 def outputs_of(state: State) -> Any:  # noqa: ANN401 - whatever the model returns
     """Call the model with the images, or with the whole batch where it takes that, in which labels are then plain."""
     if not state.takes_batch:
         return state.forward(state.batch_get_item(state.input_key))
-    own = walk(state.batch_get_item(state.target_key), _own)
-    with batch_with(state, own) as batch:
+    with batch_with(state, walk(state.batch_get_item(state.target_key), _own)) as batch:
         return state.forward(batch)
 
 
-def update(metrics: Iterable[Metric], state: State, target: Any) -> None:  # noqa: ANN401 - of any kind
+def update(metrics: Collection[Metric], state: State, target: Any) -> None:  # noqa: ANN401 - of any kind
     """Take one more batch into account, the way a Composer model does it where it is one."""
-    if state.takes_batch:
-        with batch_with(state, target) as batch:
+    if state.takes_batch and metrics:
+        with batch_with(state, walk(target, _own)) as batch:
             _update_by_model(metrics, state, batch, target)
-        return
-    for metric in metrics:
-        metric.update(state.outputs, target)
+    else:
+        for metric in metrics:
+            metric.update(state.outputs, target)
 
 
-def _update_by_model(metrics: Iterable[Metric], state: State, batch: Batch, target: Any) -> None:  # noqa: ANN401
+def _update_by_model(metrics: Collection[Metric], state: State, batch: Batch, target: Any) -> None:  # noqa: ANN401
     eval_forward, update_metric = (getattr(state.model, name, None) for name in ("eval_forward", "update_metric"))
     outputs = state.outputs if eval_forward is None else eval_forward(batch, state.outputs)
     for metric in metrics:
