@@ -33,6 +33,7 @@ def test_nothing_is_said_of_arguments_that_composer_does_not_have():
 
     assert {*RENAMED, *LEFT_OUT, *tables.SAME} <= known
     assert all(tables.where(name) == "same" for name in tables.SAME)
+    assert {here for here, _ in RENAMED.values()} <= set(tables.arguments_of(tables.Trainer))
 
 
 def test_the_tables_of_the_page_are_those_of_the_signatures():
