@@ -98,6 +98,7 @@ def test_tensors_of_each_dtype_come_back_to_the_bit(dtype, tmp_path):
         lambda t: t.as_strided((3, 3), (1, 1)),
         lambda t: torch.complex(t, t + 1).conj(),
         lambda t: torch.complex(t, t + 1).conj().imag,
+        torch._neg_view,
         lambda t: t.clone().requires_grad_(),
         torch.nn.Parameter,
     ],
@@ -108,6 +109,7 @@ def test_tensors_of_each_dtype_come_back_to_the_bit(dtype, tmp_path):
         "expanded",
         "overlapping",
         "conjugated",
+        "negated and strided",
         "negated",
         "grad",
         "parameter",
@@ -130,14 +132,16 @@ def test_one_memory_seen_alike_is_stored_once_and_comes_back_as_one(tmp_path):
 
 
 def test_different_views_of_one_memory_come_back_apart(tmp_path):
-    flat = torch.arange(12.0)
-    views = {"flat": flat, "rows": flat.view(3, 4), "columns": flat.view(3, 4).T, "part": flat[4:8], "from": flat[8:]}
+    flat = torch.arange(9.0)
+    rows = flat.view(3, 3)
+    views = {"flat": flat, "rows": rows, "columns": rows.T, "part": flat[3:7], "minus": torch._neg_view(rows)}
+    views |= {"bits": rows.view(torch.int32), "first": rows[0], "diagonal": rows.diagonal()}
 
     found = stored(views, tmp_path)
 
     assert all(same(found[name], tensor) for name, tensor in views.items())
     found["flat"].zero_()
-    assert same(found["rows"], views["rows"])
+    assert same(found["rows"], rows)
 
 
 def test_tensors_without_numbers_are_not_taken_for_one(tmp_path):
