@@ -28,7 +28,7 @@ def containers(values):
         st.lists(values, max_size=4)
         | st.lists(values, max_size=4).map(tuple)
         | st.dictionaries(KEYS, values, max_size=4)
-        | st.dictionaries(st.text(), values, max_size=4)
+        | st.dictionaries(st.text() | st.sampled_from(["a", "$", "$int", "$set", "$dict"]), values, max_size=4)
         | st.dictionaries(KEYS, values, max_size=4).map(Counter)
     )
 
