@@ -1,6 +1,7 @@
 """Models with Composer's interface train as they are: the loss is called for own and partner, weighted by what is kept."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from cutmix.integrations.torchmetrics import MixedAccuracy
 from cutmix.losses import mixed
 from cutmix.targets import MixedTarget
 from cutmix.trainer import Trainer
+from two_ranks import said_by_two_ranks
 
 IMAGES, LABELS = torch.rand(8, 3, 6, 5, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
 BATCHES = [(IMAGES, LABELS), (IMAGES.flip(0), LABELS.flip(0))]
@@ -263,6 +265,12 @@ def test_a_loss_beside_the_models_own_is_refused():
         ValueError, match=r"loss_fn must be left out with a Composer model.*beside Classifier\.loss; or"
     ):
         Trainer(Classifier(), BATCHES, loss_fn=nn.CrossEntropyLoss(), device="cpu")
+
+
+def test_on_two_ranks_a_composer_model_trains_as_its_network_does():
+    said = said_by_two_ranks(Path(__file__).with_name("ranks_of_composers_model.py"))
+
+    assert all(text.endswith("the same\n") for text in said)
 
 
 def test_composers_own_classifier_trains():
