@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cutmix.core.callback import Callback
 from cutmix.core.time import Time
-from cutmix.trainer.processes import like
+from cutmix.trainer.processes import full, like
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,7 +47,10 @@ class EMA(Callback):
         self._steps = 0
 
     def weights(self) -> dict[str, Any]:
-        """Return a copy of the model's ``state_dict`` with the average in it, for ``load_state_dict`` or a file."""
+        """Return a copy of the model's ``state_dict`` with the average in it, for ``load_state_dict`` or a file.
+
+        What is sharded is made whole: then all ranks must call it.
+        """
         if self._model is None or not self._average:
             raise ValueError("EMA must have seen a step before it has weights, got none; train with callbacks=ema")
         averages = {parameter: self._average[name] for name, parameter in self._live.items()}
@@ -105,7 +108,7 @@ def _widened(parameter: Tensor) -> Tensor:
 
 
 def _copied(value: Any) -> Any:  # noqa: ANN401 - a state_dict may hold anything
-    return value.detach().clone() if isinstance(value, Tensor) else value
+    return full(value.detach()).clone() if isinstance(value, Tensor) else value
 
 
 @torch.no_grad()

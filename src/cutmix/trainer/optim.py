@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from cutmix.core.algorithm import Algorithm
 from cutmix.core.event import Event
 from cutmix.core.time import Time
+from cutmix.trainer.processes import full
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,9 +54,7 @@ def parameter_groups(model: nn.Module, weight_decay: float, *, decay_embeddings:
 def clip(optimizers: Sequence[Optimizer], norm: float) -> Tensor:
     """Shorten the gradients of all optimizers, taken together, to ``norm``; return how long they were."""
     held = [parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
-    found = nn.utils.clip_grad_norm_(held, norm)
-    whole = getattr(found, "full_tensor", None)  # sharded gradients have a sharded norm
-    return found if whole is None else whole()
+    return full(nn.utils.clip_grad_norm_(held, norm))
 
 
 @final
