@@ -15,6 +15,7 @@ from cutmix.core.event import Event
 from cutmix.keys import fold
 from cutmix.losses import mixed_in
 from cutmix.trainer.composer_models import outputs_of
+from cutmix.trainer.processes import reshard
 from cutmix.trainer.runtime import generators_of, seeded
 from cutmix.trainer.scores import computed, eval_scores, loss_of, take_in
 
@@ -128,6 +129,7 @@ def _set_aside(state: State) -> Generator[None]:
     try:
         yield
     finally:
+        reshard(state.model)
         for module in training:
             module.training = True
         state.batch, state.outputs, state.loss = batch, outputs, loss

@@ -6,6 +6,7 @@ import atexit
 import os
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from types import MethodType
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -110,6 +111,13 @@ def sharded(model: nn.Module, blocks: Iterable[nn.Module], device: torch.device)
     for module in (*blocks, model):
         fully_shard(module, mesh=mesh)
     return model
+
+
+def reshard(model: nn.Module) -> None:
+    """Let go of what FSDP2 keeps gathered after a forward without a backward: it would be taken for the parameters."""
+    for module in model.modules():
+        if isinstance(let_go := getattr(module, "reshard", None), MethodType):
+            let_go()
 
 
 def full(tensor: Tensor) -> Tensor:

@@ -1,0 +1,68 @@
+"""What every rank runs: training with all that looks at the weights between two steps; prints what came of it."""
+
+import hashlib
+import json
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from cutmix.core import Callback
+from cutmix.trainer import EMA, CosineWithWarmup, EarlyStopping, Evaluator, Trainer, parameter_groups
+from cutmix.trainer.processes import full
+from cutmix.trainer.snapshot import capture
+
+torch.set_num_threads(1)
+IMAGES = torch.rand(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+DATA = TensorDataset(IMAGES, torch.arange(24) % 3)
+
+
+class Saved(Callback):
+    """Captures the run when it has been evaluated."""
+
+    def batch_checkpoint(self, state, logger):
+        self.names = sorted(capture(state).tensors["weights"])
+
+
+def digest(tensors):
+    return hashlib.sha256(b"".join(full(tensor.detach()).numpy().tobytes() for tensor in tensors)).hexdigest()
+
+
+def trained(parallelism, precision, norm, *, lent=True):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 3))
+    ema, saved = EMA("2ep"), Saved()
+    trainer = Trainer(
+        model,
+        DataLoader(DATA, batch_size=3, shuffle=True),
+        {"every": Evaluator(DataLoader(DATA, batch_size=4), eval_interval="1ba"), "last": DataLoader(DATA, 5)},
+        "3ep",
+        optimizers=torch.optim.SGD(parameter_groups(model, 0.01), lr=0.1, momentum=0.9),
+        schedulers=CosineWithWarmup("1ep"),
+        callbacks=[*([ema] if lent else []), EarlyStopping("eval/last/loss", 5), saved],
+        gradient_clip_norm=norm,
+        precision=precision,
+        parallelism=parallelism,
+        device="cpu",
+        progress_bar=False,
+        seed=7,
+    )
+    trainer.fit()
+    return {
+        "weights": digest(model.parameters()),
+        "average": digest(ema.weights().values()) if lent else "",
+        "figures": trainer.state.eval_metrics,
+        "norm": float(trainer.state.train_metrics.get("train/grad_norm", 0.0)),
+        "saved": saved.names,
+    }
+
+
+if __name__ == "__main__":
+    runs = {
+        "whole": trained("ddp", "fp32", None),
+        "sharded": trained("fsdp", "fp32", None),
+        "sharded, not lent": trained("fsdp", "fp32", None, lent=False),
+        "whole, cut": trained("ddp", "amp_fp16", 0.1),
+        "sharded, cut": trained("fsdp", "amp_fp16", 0.1),
+    }
+    print(json.dumps(runs))

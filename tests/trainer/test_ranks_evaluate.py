@@ -1,0 +1,32 @@
+"""On several ranks, sharded or not: what is averaged, cut to length, evaluated and saved between two steps."""
+
+from pathlib import Path
+
+import pytest
+
+from ranks import run
+
+
+@pytest.fixture(scope="module")
+def ranks():
+    return run(Path(__file__).with_name("evaluating_ranks.py"), 2)
+
+
+def test_sharded_weights_are_averaged_lent_and_given_back_as_whole_ones_are(ranks):
+    first, second = ranks
+
+    assert first == second
+    assert first["sharded"] == first["whole"]
+    assert first["sharded, not lent"]["weights"] == first["whole"]["weights"]
+    assert first["sharded, not lent"]["figures"] != first["whole"]["figures"]
+
+
+def test_sharded_gradients_are_scaled_and_cut_by_the_length_of_the_whole(ranks):
+    whole, sharded = ranks[0]["whole, cut"], ranks[0]["sharded, cut"]
+
+    assert sharded["norm"] == pytest.approx(whole["norm"], rel=1e-3)
+    assert sharded["figures"] == pytest.approx(whole["figures"], rel=1e-3)
+
+
+def test_a_run_is_saved_whole_right_after_an_evaluation(ranks):
+    assert {name.partition(".")[0] for name in ranks[0]["sharded"]["saved"]} == {"1", "2", "4"}
