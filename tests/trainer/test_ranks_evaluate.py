@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ranks import run
+from launched import run
 
 
 @pytest.fixture(scope="module")
