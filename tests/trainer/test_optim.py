@@ -216,6 +216,8 @@ class Everything(nn.Module):
         self.over_maps = nn.LayerNorm((4, 5))
         self.head = nn.Linear(4, 7)
         self.frozen = nn.Linear(4, 4).requires_grad_(False)
+        self.shift = nn.Module()
+        self.shift.bias = nn.Parameter(torch.zeros(4, 1, 1))
         self.position = nn.Parameter(torch.zeros(1, 5))
         self.temperature = nn.Parameter(torch.zeros(()))
 
@@ -227,7 +229,7 @@ def named(model, groups):
 
 SPARED = {
     *{f"{module}.{name}" for module in ("norm", "over_maps") for name in ("weight", "bias")},
-    *{"convolution.bias", "head.bias", "frozen.bias", "temperature"},
+    *{"convolution.bias", "shift.bias", "head.bias", "frozen.bias", "temperature"},
 }
 DECAYING = {"convolution.weight", "head.weight", "frozen.weight", "position"}
 
