@@ -18,6 +18,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from cutmix.core.world import World
 from cutmix.trainer.order import batches_of
 from cutmix.trainer.sources import Use, limit_for
 
@@ -46,6 +47,30 @@ class Stream(IterableDataset):
 
 def ordered(source, seed=0, limit=None):
     return batches_of(source, "train_dataloader", Use(seed, limit))
+
+
+class Rank(World):
+    """One of several that do the same, for which the others need not be there."""
+
+    def gathered(self, value):
+        return [value] * self.size
+
+
+def over(size, make, epoch=0, start=0, **use):
+    """List for each rank its batches, with how many samples count."""
+    ranks = [batches_of(make(), "train_dataloader", Use(0, world=Rank(rank, size), **use)) for rank in range(size)]
+    with torch.random.fork_rng():
+        return [
+            [
+                (torch.as_tensor(batch[0] if isinstance(batch, list) else batch).tolist(), share.here)
+                for batch, share in rank
+            ]
+            for rank in [list(batches.epoch(epoch, start)) for batches in ranks]
+        ]
+
+
+def ordered_over(size, make):
+    return batches_of(make(), "train_dataloader", Use(0, world=Rank(0, size)))
 
 
 def numbers(batches, epoch=0, start=0):
@@ -294,3 +319,82 @@ def test_a_sequential_sampler_keeps_its_order():
     loader = DataLoader(NUMBERS, batch_size=10, sampler=SequentialSampler(NUMBERS))
 
     assert numbers(ordered(loader), epoch=5) == [list(range(10)), list(range(10, 20)), [20, 21, 22]]
+
+
+dealt_loaders = {name: make for name, make in LOADERS.items() if name not in ("distributed", "no batches")}
+
+
+@pytest.mark.parametrize("size", [2, 4, 5])
+@pytest.mark.parametrize("make", dealt_loaders.values(), ids=dealt_loaders)
+def test_ranks_deal_out_the_samples_of_one_process_each_once(make, size):
+    one = [n for batch in numbers(ordered(make()), epoch=2) for n in batch]
+    ranks = over(size, make, epoch=2)
+
+    assert [n for step in zip(*ranks, strict=True) for batch, here in step if here for n in batch] == one
+    assert len(ranks[0]) == ordered_over(size, make).per_epoch
+
+
+@pytest.mark.parametrize("make", [*dealt_loaders.values(), LOADERS["distributed"]])
+def test_ranks_are_exact_from_any_batch_on(make):
+    whole = over(2, make, epoch=1)
+
+    for start in range(len(whole[0]) + 1):
+        assert over(2, make, epoch=1, start=start) == [batches[start:] for batches in whole]
+
+
+@pytest.mark.parametrize("make", dealt_loaders.values(), ids=dealt_loaders)
+def test_to_evaluate_ranks_take_the_batches_of_one_process_as_they_are(make):
+    one = numbers(ordered(make()))
+    ranks = over(4, make, measures=True)
+
+    assert [batch for step in zip(*ranks, strict=True) for batch, here in step if here] == one
+
+
+def test_a_subset_to_evaluate_on_is_that_of_one_process_and_to_train_on_counts_steps():
+    make = LOADERS["shuffle"]
+
+    assert sum(here > 0 for rank in over(2, make, measures=True, limit=3) for _, here in rank) == 3
+    assert [len(rank) for rank in over(2, make, limit=2)] == [2, 2]
+
+
+def test_a_list_of_batches_is_dealt_out_too():
+    ranks = over(2, lambda: [torch.tensor([number]) for number in range(5)], measures=True)
+
+    assert ranks == [[([0], 1), ([2], 1), ([4], 1)], [([1], 1), ([3], 1), ([4], 0)]]
+
+
+def test_what_a_sampler_has_dealt_out_is_not_dealt_out_again():
+    make = LOADERS["distributed"]
+
+    assert [batch for batch, _ in over(2, make)[1]] == numbers(ordered(make()))
+
+
+def test_orders_that_differ_by_rank_are_refused():
+    class Alone(Rank):
+        def gathered(self, value):
+            return [value, "another"]
+
+    batches = batches_of(LOADERS["shuffle"](), "train_dataloader", Use(0, world=Alone(0, 2)))
+
+    with (
+        torch.random.fork_rng(),
+        pytest.raises(ValueError, match="train_dataloader must be drawn in the same order on ev"),
+    ):
+        batches.epoch(0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_chance_in_a_data_set_is_that_of_one_process(workers):
+    class Noise(Dataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            return torch.rand(())
+
+    def make():
+        return DataLoader(Noise(), batch_size=2, num_workers=workers)
+
+    one = numbers(ordered(make()))
+
+    assert [[batch for batch, _ in rank] for rank in over(2, make)] == [one[::2], one[1::2]]

@@ -84,26 +84,29 @@ def seed_all(key: int) -> None:
 
 @final
 class Seeding(Dataset[Any]):
-    """A data set as a worker sees it, who is handed a seed with what to fetch.
+    """A data set as a worker has it, who is handed a seed with what to fetch; in all else it is the data set itself.
 
     What the data set draws then depends neither on how many workers there are nor on the batches that came before.
     """
 
     def __init__(self, dataset: Any) -> None:  # noqa: ANN401 - whatever a DataLoader takes
-        self.dataset = dataset
+        vars(self)["_seeded"] = dataset
 
     def __getitems__(self, indices: tuple[int, Any]) -> list[Any]:
-        seed, indices = indices
+        seed, wanted = indices
         seed_all(seed)
-        fetch = getattr(self.dataset, "__getitems__", None)
-        return fetch(indices) if fetch else [self.dataset[index] for index in indices]
+        fetch = getattr(self._seeded, "__getitems__", None)
+        return fetch(wanted) if fetch else [self._seeded[index] for index in wanted]
 
     def __getitem__(self, index: tuple[int, Any]) -> Any:  # noqa: ANN401
-        seed, index = index
+        seed, wanted = index
         seed_all(seed)
-        return self.dataset[index]
+        return self._seeded[wanted]
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        if name == "dataset":  # not there yet, while it is unpickled
+        if name == "_seeded":  # not there yet, while it is unpickled
             raise AttributeError(name)
-        return getattr(self.dataset, name)
+        return getattr(self._seeded, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
+        setattr(self._seeded, name, value)

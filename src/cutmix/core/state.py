@@ -61,7 +61,7 @@ class State:
     plan: Plan | None = None  # how the batch was mixed
     outputs: Any = None
     loss: Tensor | None = None
-    weight: float = 1.0  # of the microbatch's loss in the step; 0: this rank only keeps step, and nothing of it counts
+    weight: float = 1.0  # of the microbatch's loss; 0: this rank only keeps step with others, and nothing of it counts
     train_figures: dict[str, Figure] = field(default_factory=dict)  # of the last step, computed when asked for
     eval_metrics: dict[str, float] = field(default_factory=dict)  # the latest; at EVAL_END of the one that ends
     evaluated: dict[str, int] = field(default_factory=dict)  # the step of the last evaluation, by evaluator; -1: none

@@ -169,7 +169,7 @@ def check_finite(state: State) -> None:
 
 
 def _is_harmless(state: State) -> bool:
-    """Tell whether the step may be taken."""
+    """Tell whether the step may be taken, the same on all ranks."""
     gradients = [
         weight.grad
         for optimizer in state.optimizers
@@ -177,7 +177,8 @@ def _is_harmless(state: State) -> bool:
         for weight in group["params"]
         if weight.grad is not None and state.scaler is None
     ]
-    return _is_finite([_loss_of(state), *gradients])
+    finite = [_is_finite(tensors) for tensors in ([_loss_of(state)], gradients)]  # apart: gradients may be sharded
+    return all(state.world.gathered(all(finite)))
 
 
 def _is_finite(tensors: Sequence[Tensor]) -> bool:
@@ -187,7 +188,8 @@ def _is_finite(tensors: Sequence[Tensor]) -> bool:
 def _loss_of(state: State) -> Tensor:
     if state.loss is None:
         raise ValueError("state.loss must be there when a batch has been trained on, got None; leave it in place")
-    return state.loss.detach()
+    # What weighs nothing, on a rank that only keeps step, may be what it likes.
+    return state.loss.detach() if state.weight else torch.zeros_like(state.loss)
 
 
 def _check(loss: Tensor, step: Callable[[], Step]) -> None:

@@ -149,7 +149,7 @@ class Loop:
             part = parts[number - 1 if number <= len(parts) else 0]
             with nullcontext() if number == len(weights) else unsynced(state):
                 measured.append(self._microbatch(part, weight))
-        state.batch, state.weight = whole, 1.0
+        state.batch, state.weight = whole, 1.0 if share.here else 0.0
         state.train_figures = measured[0] if len(parts) == 1 else _weighted(measured[: len(counts)], counts)
         state.loss = torch.as_tensor(value_of(state.train_figures["train/loss"]))
         return share

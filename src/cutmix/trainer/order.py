@@ -13,7 +13,7 @@ from cutmix.core.keyed import Keyed, Seeding, places
 from cutmix.keys import fold
 from cutmix.trainer.dealing import Piece, Share, cut, dealt, repeated
 from cutmix.trainer.runtime import seeded
-from cutmix.trainer.sources import check, keyed, least, length, makes_new_memory, own
+from cutmix.trainer.sources import check, generators_of, keyed, least, length, makes_new_memory, own, samplers_of
 from cutmix.trainer.streams import GivenBatches, StatefulBatches
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class DrawnBatches:
         self.are_new = makes_new_memory(loader)
         self._use = use
         self._argument = argument
-        self._samplers = _samplers(loader)
+        self._samplers = samplers_of(loader)
         self._is_whole = loader.batch_sampler is None  # what the sampler gives is a batch, not a list of samples
         self._is_dealt = any(hasattr(sampler, "num_replicas") for sampler in self._samplers)  # by a sampler of its own
         self._epoch = -1  # the epoch of the order
@@ -91,7 +91,7 @@ class DrawnBatches:
         for sampler in self._samplers:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
-        with seeded(fold(self._use.seed, "order", epoch), (torch.default_generator, *_generators(self._samplers))):
+        with seeded(fold(self._use.seed, "order", epoch), (torch.default_generator, *generators_of(self._samplers))):
             self._order, self._shares = self._taken() if self._is_dealt else self._dealt()
         self._epoch = epoch
 
@@ -161,19 +161,6 @@ class _Rest:
 
     def __len__(self) -> int:
         return len(self.pieces)
-
-
-def _generators(holders: list[Any]) -> list[torch.Generator]:
-    held = (value for holder in holders for value in getattr(holder, "__dict__", {}).values())
-    return list({value for value in held if isinstance(value, torch.Generator)})
-
-
-def _samplers(loader: DataLoader[Any]) -> list[Any]:
-    """List what draws the order, from the outside in: its first gives what the loader fetches at a time."""
-    samplers = [loader.sampler if loader.batch_sampler is None else loader.batch_sampler]
-    while (inner := getattr(samplers[-1], "sampler", None)) is not None:
-        samplers.append(inner)
-    return samplers
 
 
 def _as_it_is(batch: Batch) -> Batch:

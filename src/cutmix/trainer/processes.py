@@ -69,9 +69,9 @@ class Processes(World):
 
     def counts(self, number: int) -> list[int]:
         told = torch.tensor([number], device=_place())
-        heard = told.new_empty(self.size)
-        dist.all_gather_into_tensor(heard, told)
-        return heard.tolist()
+        heard = list(told.new_empty(self.size, 1))
+        dist.all_gather(heard, told)
+        return torch.cat(heard).tolist()
 
     def total(self, tensor: Tensor) -> Tensor:
         summed = tensor.clone()

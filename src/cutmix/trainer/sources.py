@@ -58,6 +58,20 @@ def makes_new_memory(source: object) -> bool:
     return stacks and all(stack.__module__ == default_collate.__module__ for stack in default_collate_fn_map.values())
 
 
+def generators_of(holders: list[Any]) -> list[torch.Generator]:
+    """List the generators that ``holders`` have of their own."""
+    held = (value for holder in holders for value in getattr(holder, "__dict__", {}).values())
+    return list({value for value in held if isinstance(value, torch.Generator)})
+
+
+def samplers_of(loader: DataLoader[Any]) -> list[Any]:
+    """List what draws the order, from the outside in: its first gives what the loader fetches at a time."""
+    samplers = [loader.sampler if loader.batch_sampler is None else loader.batch_sampler]
+    while (inner := getattr(samplers[-1], "sampler", None)) is not None:
+        samplers.append(inner)
+    return samplers
+
+
 def own(loader: DataLoader[Any]) -> DataLoader[Any]:
     """Return a copy that takes the workers' seed from the default generator, and has persistent workers of its own."""
     fresh = copy.copy(loader)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from cutmix.core.callback import Callback
 from cutmix.keys import fold
 from cutmix.trainer.dealing import Share
-from cutmix.trainer.sources import iterate, keyed, least, length, makes_new_memory, own
+from cutmix.trainer.sources import generators_of, iterate, keyed, least, length, makes_new_memory, own, samplers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,7 +53,8 @@ class GivenBatches:
 class StatefulBatches(Callback):
     """Batches of a loader that tells where it is, and goes on from there: ``torchdata``'s StatefulDataLoader.
 
-    Its order is its own, and so is each rank's. ``are_new`` tells whether a batch's memory may be written to.
+    Its order is its own, and so is each rank's; what draws it from generators that the loader holds does so under the
+    seed. ``are_new`` tells whether a batch's memory may be written to.
     """
 
     def __init__(self, loader: Any, use: Use) -> None:  # noqa: ANN401 - anything with these two methods
@@ -73,7 +74,7 @@ class StatefulBatches(Callback):
         if self._batches is None and start == 0 and self._is_within:
             iter(self._loader)  # takes up the state that was loaded; the next one begins an epoch, as it would have
         if self._batches is None or start == 0:
-            self._batches = iter(self._loader)
+            self._batches = self._begun(epoch)
         passed, self._passed = (0 if self._passed == start else start), start
         drawn = keyed(self._counted(self._batches), key, (start - passed) * world.size + world.rank, world.size)
         return _in_step(islice(drawn, passed, _end(self._use, start, passed)), self._use)
@@ -95,6 +96,13 @@ class StatefulBatches(Callback):
         told = ranks[world.rank]
         self._loader.load_state_dict(told["loader"])
         self._batches, self._passed, self._is_within = None, told["passed"], told["is_within"]
+
+    def _begun(self, epoch: int) -> Iterator[Batch]:
+        """Begin ``epoch``, in an order that depends on the seed; or go on in it, where a state was loaded."""
+        if isinstance(self._loader, DataLoader):
+            for generator in generators_of([self._loader, *samplers_of(self._loader)]):
+                generator.manual_seed(fold(self._use.seed, "order", epoch))
+        return iter(self._loader)
 
     def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:

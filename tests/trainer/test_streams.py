@@ -1,0 +1,160 @@
+"""Batches in an order of their own: skipped by drawing, or driven by the loader's state; each rank has its own stream."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+from cutmix.core.world import World
+from cutmix.trainer.order import batches_of
+from cutmix.trainer.sources import Use
+
+stateful = pytest.importorskip(
+    "torchdata.stateful_dataloader", reason="a StatefulDataLoader comes with torchdata, which is not installed"
+)
+pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata's latest calls it
+NUMBERS = TensorDataset(torch.arange(20))
+
+
+class Rank(World):
+    """A rank beside one whose stream is as long as ``OTHER`` tells."""
+
+    def counts(self, number):
+        return [number, next(self.other, 0)]
+
+    def gathered(self, value):
+        return [value, value]
+
+
+class Talking(Rank):
+    __slots__ = ("other",)
+
+
+def beside(*counts):
+    world = Talking(0, 2)
+    object.__setattr__(world, "other", iter(counts))
+    return world
+
+
+def fed(source, start=0, **use):
+    with torch.random.fork_rng():
+        return [
+            (batch.tolist(), None if share is None else (share.here, share.total))
+            for batch, share in batches_of(source, "train_dataloader", Use(0, **use)).epoch(0, start)
+        ]
+
+
+def stream(length):
+    return lambda: iter(torch.arange(3 * length).split(3))
+
+
+def test_in_training_an_epoch_ends_for_all_ranks_with_the_stream_that_ends_first():
+    assert [share for _, share in fed(stream(4), world=beside(2, 2))] == [(3, 5), (3, 5)]
+    assert [share for _, share in fed(stream(2), world=beside(2, 2, 2))] == [(3, 5), (3, 5)]
+
+
+def test_in_evaluation_a_rank_whose_stream_has_ended_goes_along():
+    batches = fed(stream(2), world=beside(2, 2, 2), measures=True)
+
+    assert batches == [([0, 1, 2], (3, 5)), ([3, 4, 5], (3, 5)), ([3, 4, 5], (0, 2))]
+
+
+def test_that_ranks_have_streams_of_their_own_is_said():
+    assert "each trains on its own stream" in batches_of(stream(2), "train_dataloader", Use(0, world=beside())).notice
+    assert batches_of(stream(2), "train_dataloader", Use(0)).notice == ""
+
+
+LOADERS = {
+    "shuffled": lambda **more: stateful.StatefulDataLoader(
+        NUMBERS, 3, shuffle=True, generator=torch.Generator().manual_seed(3), **more
+    ),
+    "in workers": lambda **more: stateful.StatefulDataLoader(NUMBERS, 3, shuffle=True, num_workers=1, **more),
+    "distributed": lambda **more: stateful.StatefulDataLoader(
+        NUMBERS, 3, sampler=DistributedSampler(NUMBERS, num_replicas=2, rank=1), **more
+    ),
+}
+
+
+def drive(batches, steps, start=(0, 0)):
+    """Take ``steps`` batches of epochs of at most 5; return them, and where they end."""
+    (epoch, within), seen = start, []
+    while len(seen) < steps:
+        for batch, _ in batches.epoch(epoch, within):
+            seen.append(batch[0].tolist())
+            within += 1
+            if len(seen) == steps:
+                break
+        else:
+            epoch, within = epoch + 1, 0
+    return seen, (epoch, within)
+
+
+@pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
+@pytest.mark.parametrize("limit", [None, 3])
+def test_a_loader_with_a_state_goes_on_by_its_state(make, limit):
+    def batches():
+        return batches_of(make(), "train_dataloader", Use(0, limit))
+
+    with torch.random.fork_rng():
+        per_epoch = batches().per_epoch
+        for steps in (1, per_epoch - 1, per_epoch, per_epoch + 1):
+            torch.manual_seed(1)
+            one = batches()
+            _, place = drive(one, steps)
+            state = one.state_dict()
+            rest, _ = drive(one, per_epoch + 1, place)
+            torch.manual_seed(2)
+            other = batches()
+            other.load_state_dict(state)
+
+            assert drive(other, per_epoch + 1, place)[0] == rest
+
+
+def test_what_was_saved_by_other_ranks_is_refused():
+    one = batches_of(LOADERS["shuffled"](), "train_dataloader", Use(0))
+    two = batches_of(LOADERS["shuffled"](), "train_dataloader", Use(0, world=beside()))
+
+    with pytest.raises(ValueError, match="as many processes as then, 2, got 1; start that many"):
+        one.load_state_dict(two.state_dict())
+
+
+class Remembering:
+    """Any loader with these two methods is driven by them: it need not be torchdata's."""
+
+    def __init__(self):
+        self.at = 0
+
+    def __iter__(self):
+        while self.at < 6:
+            self.at += 1
+            yield torch.tensor([self.at])
+        self.at = 0
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+def test_batches_that_lie_behind_are_not_fetched_again():
+    one = batches_of(Remembering(), "train_dataloader", Use(0))
+    with torch.random.fork_rng():
+        batches = one.epoch(0)
+        first = [next(batches)[0].item() for _ in range(4)]
+        other = batches_of(Remembering(), "train_dataloader", Use(0))
+        other.load_state_dict(one.state_dict())
+
+        assert first == [1, 2, 3, 4]
+        assert [batch.item() for batch, _ in other.epoch(0, 4)] == [5, 6]
+
+
+def test_a_stateful_loader_to_evaluate_on_is_walked_from_its_beginning():
+    loader = stateful.StatefulDataLoader(NUMBERS, 3)
+    batches = batches_of(loader, "eval_dataloader", Use(0, measures=True))
+
+    with torch.random.fork_rng():
+        assert [len(list(batches.epoch(0))) for _ in range(2)] == [7, 7]
+
+
+def test_a_plain_loader_is_no_stateful_one():
+    assert not hasattr(batches_of(DataLoader(NUMBERS), "train_dataloader", Use(0)), "load_state_dict")
