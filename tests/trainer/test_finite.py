@@ -1,6 +1,7 @@
 """Losses, gradients and weights that are not finite."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from cutmix import CutMix
 from cutmix.core import Callback
 from cutmix.trainer import SkipNonFinite, Trainer
 from cutmix.trainer.finite import NonFiniteLossError, check_finite
+from two_ranks import said_by_two_ranks
 
 BAD = 13  # the sample that is not finite
 
@@ -68,6 +70,12 @@ def test_the_samples_of_a_batch_are_those_of_the_epochs_order():
     assert first.flatten().sort().values.equal(torch.arange(24))
     assert second.flatten().sort().values.equal(torch.arange(24))
     assert not first.equal(second)
+
+
+def test_a_sampler_of_whole_batches_tells_what_it_gave():
+    batches = DataLoader([(torch.full((2, 3, 6, 4), math.nan), torch.arange(2))], batch_size=None)
+    with pytest.raises(NonFiniteLossError, match=r"step 1 \(rate 0.001; samples \[0\]\)"):
+        trainer(batches).fit()
 
 
 def test_where_the_order_does_not_tell_samples_are_left_out():
@@ -146,3 +154,10 @@ def test_how_many_were_skipped_goes_into_a_checkpoint():
     assert skipping.state_dict() == {"skipped": 1}
     with pytest.raises(NonFiniteLossError, match="got one more at step"):
         trainer(callbacks=skipping).fit()
+
+
+def test_what_is_not_finite_on_one_rank_is_skipped_or_refused_on_all():
+    said = said_by_two_ranks(Path(__file__).with_name("ranks_that_diverge.py"), "ddp", "fsdp")
+
+    refused = "the weights must stay finite, got nan or infinity in [weight] after step 4; lower the learning rate\n"
+    assert said == [refused * 2] * 2

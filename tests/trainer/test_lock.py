@@ -6,7 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from torch import nn
 
+from cutmix.trainer import Trainer
 from cutmix.trainer.lock import locked
 
 HOLD = """
@@ -61,3 +64,30 @@ def test_a_folder_can_be_taken_again(tmp_path):
     for _ in range(2):
         with locked(tmp_path):
             pass
+
+
+def test_a_trainer_that_is_refused_leaves_the_log_of_the_other_alone(tmp_path):
+    def trainer():
+        batches = [(torch.rand(4, 6), torch.arange(4) % 3)] * 4
+        settings = {"device": "cpu", "progress_bar": False, "seed": 0, "save_folder": tmp_path, "autoresume": True}
+        return Trainer(nn.Linear(6, 3), batches, **settings)
+
+    trainer().fit()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write("a step behind the checkpoint\n")
+    written = (tmp_path / "metrics.jsonl").read_text()
+    other = trainer()
+
+    with locked(tmp_path), pytest.raises(ValueError, match="this trainer's alone"):
+        other.fit("1ep")
+    assert (tmp_path / "metrics.jsonl").read_text() == written
+    other.fit("1ep")
+    assert "a step behind" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
+    (tmp_path / "trainer.lock").mkdir()
+
+    refusal = "save_folder must be a folder that can be written to, got .*: Is a directory"
+    with pytest.raises(ValueError, match=refusal), locked(tmp_path):
+        pass

@@ -1,5 +1,6 @@
 """Training ends by a signal between two steps, and only while ``fit`` runs."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -7,6 +8,7 @@ import threading
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from cutmix.core import Callback
 from cutmix.trainer import Trainer
@@ -125,3 +127,21 @@ def test_in_another_thread_no_handler_is_set():
     thread.join()
 
     assert seen == [signal.getsignal(signal.SIGTERM)] * 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_workers_that_are_told_to_end_leave_it_to_their_trainer(number):
+    class Tell(Callback):
+        def batch_end(self, state, logger):
+            for worker in multiprocessing.active_children() if state.timestamp.batch > 2 else ():
+                os.kill(worker.pid, number)  # which has given a batch, and so is ready
+
+    data = TensorDataset(torch.rand(16, 6), torch.arange(16) % 3)
+    loader = DataLoader(data, batch_size=2, num_workers=2, multiprocessing_context="fork")
+    run = Trainer(nn.Linear(6, 3), loader, device="cpu", progress_bar=False, seed=0, callbacks=Tell())
+    run.fit()
+
+    assert run.state.timestamp.batch == 8
+    for worker in multiprocessing.active_children():
+        worker.join(10)
+    assert not multiprocessing.active_children()

@@ -94,7 +94,7 @@ def verify(folder: Path) -> None:
 
 def checkpoints(parent: Path) -> list[Path]:
     """Return the checkpoints in ``parent`` by their names, the oldest first; none is looked into."""
-    if not parent.is_dir():
+    if not os.path.isdir(parent):  # noqa: PTH112 - a path too long is none either, and Path.is_dir raises
         return []
     named = [(found, path) for path in parent.iterdir() if (found := _NAME.fullmatch(path.name))]
     return [path for found, path in sorted(named, key=lambda pair: (int(pair[0][2]), int(pair[0][1])))]

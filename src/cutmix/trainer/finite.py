@@ -55,7 +55,7 @@ class Step:
             shares = [float(f"{share:.4g}") for share in kept.tolist()]
             yield f"kept {_few(shares if len(set(shares)) > 1 else shares[:1])}"
         if self.samples is not None:
-            yield f"samples {_few(self.samples)}"
+            yield f"samples {_few(self.samples if isinstance(self.samples, list | tuple) else [self.samples])}"
 
 
 @final
@@ -128,7 +128,7 @@ class SkipNonFinite(Callback):
         self._buffers = {name: buffer.detach().clone() for name, buffer in state.model.named_buffers()}
 
     def after_train_batch(self, state: State, logger: Logger) -> None:
-        if _is_harmless(state):
+        if not any(state.world.gathered(not _is_harmless(state))):
             return
         self._skipped += 1
         step = Step.of(state)
@@ -154,18 +154,35 @@ def check_finite(state: State) -> None:
     """Refuse weights that are worth nothing, before they are kept; waits for the device.
 
     Raises:
-        NonFiniteLossError: when the last loss, or a weight that is trained, is nan or infinite.
+        NonFiniteLossError: when the last loss, or a weight that is trained, is nan or infinite, on any rank.
     """
-    for callback in state.callbacks:
-        if isinstance(callback, LossWatch):
-            callback.settle()
+    found = _found(state)
+    heard = [said for said in state.world.gathered(None if found is None else str(found)) if said is not None]
+    if heard:
+        raise found or NonFiniteLossError(heard[0])
+
+
+def _found(state: State) -> NonFiniteLossError | None:
+    lost = _lost_weights(state)  # first, since all ranks take part where weights are sharded
+    try:
+        for callback in state.callbacks:
+            if isinstance(callback, LossWatch):
+                callback.settle()
+    except NonFiniteLossError as error:
+        return error
+    if not lost:
+        return None
+    return NonFiniteLossError(
+        f"the weights must stay finite, got nan or infinity in {_few(lost)} after step {state.timestamp.batch}; lower "
+        "the learning rate"
+    )
+
+
+def _lost_weights(state: State) -> list[str]:
     trained = {name: weight for name, weight in state.model.named_parameters() if weight.requires_grad}
-    if not _is_finite([*trained.values()]):
-        lost = [name for name, weight in trained.items() if not _is_finite([weight])]
-        raise NonFiniteLossError(
-            f"the weights must stay finite, got nan or infinity in {_few(lost)} after step {state.timestamp.batch}; "
-            "lower the learning rate"
-        )
+    if _is_finite([*trained.values()]):
+        return []
+    return [name for name, weight in trained.items() if not _is_finite([weight])]
 
 
 def _is_harmless(state: State) -> bool:

@@ -27,7 +27,7 @@ def locked(folder: Path) -> Generator[None]:
     workers of a loader, which may outlive the process, do not inherit it. Windows has no such lock: nothing is held.
 
     Raises:
-        ValueError: when another trainer holds the folder; it is named.
+        ValueError: when another trainer holds the folder, which is named, or when it cannot be written to.
     """
     if sys.platform == "win32":
         yield
@@ -36,13 +36,22 @@ def locked(folder: Path) -> Generator[None]:
     if path in _held:
         # Not read from the file: closing it would give up the lock.
         raise ValueError(_refusal(folder, "another trainer of this process trains in it"))
-    with (folder / NAME).open("a+", encoding="utf-8") as file:
+    with _opened(folder) as file:
         _lock(file, folder)
         _held.add(path)
         try:
             yield
         finally:
             _held.discard(path)
+
+
+def _opened(folder: Path) -> TextIO:
+    try:
+        return (folder / NAME).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(
+            f"save_folder must be a folder that can be written to, got {folder}: {error.strerror}; name another folder"
+        ) from error
 
 
 def _lock(file: TextIO, folder: Path) -> None:

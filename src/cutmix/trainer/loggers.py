@@ -35,6 +35,7 @@ class JsonLines(Logger):
         self._path = path
         self._lines: list[str] = []
         self._is_ours = False
+        self._end: int | None = None  # where to cut the file of a run that goes on
 
     @property
     def name(self) -> str:
@@ -42,12 +43,15 @@ class JsonLines(Logger):
         return self._path.name
 
     def claim(self) -> None:
-        """Refuse the folder when it holds another run's file."""
+        """Refuse the folder when it holds another run's file; cut the file of the run that goes on."""
         if self._path.exists() and not self._is_ours:
             raise ValueError(
                 f"save_folder must hold no other run, got {self._path.parent} with a {self._path.name} in it; "
                 "name another folder, or move that file away"
             )
+        if self._end is not None and self._is_ours:
+            os.truncate(self._path, self._end)
+        self._end = None
 
     def log_metrics(self, metrics: Mapping[str, Figure], step: int) -> None:
         figures = {"step": step, **metrics}
@@ -76,7 +80,9 @@ class JsonLines(Logger):
             return os.fstat(file.fileno()).st_size
 
     def go_on_at(self, position: int) -> None:
-        """Take the file over as ours, and forget what stands behind ``position``: it will be written again.
+        """Take the file over as ours, to forget what stands behind ``position`` when it is claimed.
+
+        Not before: as long as the folder is not locked, whoever writes there may be another.
 
         Raises:
             ValueError: when there is less.
@@ -87,9 +93,7 @@ class JsonLines(Logger):
                 f"{self._path} must hold the {position} bytes that its checkpoint tells of, got {found}; put the file "
                 "back, or go on in another folder: Trainer(load_path=..., save_folder=...)"
             )
-        if found:
-            os.truncate(self._path, position)
-        self._lines, self._is_ours = [], found > 0
+        self._lines, self._is_ours, self._end = [], found > 0, position
 
     def set_aside(self) -> None:
         """Make room for a file of ours: what is there is kept under another name."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, NoReturn, final
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 TAKEN = (signal.SIGTERM, signal.SIGINT)
 ASK_SECONDS, ASK_STEPS = 0.5, 16
 """How often several processes ask each other whether a signal came: whichever is sooner, but after a whole step."""
+GRACE = 60.0
+"""Seconds that a worker of a loader works on after SIGTERM, while its trainer saves."""
 
 
 @final
@@ -88,6 +93,35 @@ class Signals(Callback):
         if self._interrupts > 1:
             raise KeyboardInterrupt
         self._caught = self._caught or number
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SparedWorker:
+    """Starts a worker of a loader that leaves it to its trainer to end.
+
+    Launchers, clusters and Ctrl-C send their signals to workers too, and a trainer that loses its workers fails before
+    it has saved.
+    """
+
+    then: Callable[[int], None] | None  # the user's worker_init_fn
+
+    def __call__(self, worker: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, _end_with_the_trainer)
+        if self.then is not None:
+            self.then(worker)
+
+
+def _end_with_the_trainer(_number: int, _frame: FrameType | None) -> None:
+    threading.Thread(target=_wait_for_its_end, daemon=True).start()
+
+
+def _wait_for_its_end() -> None:
+    trainer = multiprocessing.parent_process()
+    if trainer is not None:
+        trainer.join(GRACE)
+    os._exit(0)
 
 
 def _end(caught: int) -> NoReturn:

@@ -14,6 +14,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from cutmix.core.batch import Batch, num_samples
 from cutmix.core.world import World
+from cutmix.trainer.signals import SparedWorker
 
 Source: TypeAlias = Iterable[Batch] | Callable[[], Iterable[Batch]]
 """A DataLoader, any other iterable of batches, or a function that makes one for each epoch."""
@@ -75,7 +76,7 @@ def samplers_of(loader: DataLoader[Any]) -> list[Any]:
 def own(loader: DataLoader[Any]) -> DataLoader[Any]:
     """Return a copy that takes the workers' seed from the default generator, and has persistent workers of its own."""
     fresh = copy.copy(loader)
-    fresh.__dict__.update({"generator": None, "_iterator": None})
+    fresh.__dict__.update({"generator": None, "_iterator": None, "worker_init_fn": SparedWorker(loader.worker_init_fn)})
     return fresh
 
 
