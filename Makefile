@@ -26,9 +26,11 @@ bench: $(READY) $(PEERS)/.ready  ## Measure what everything costs, and the op be
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/loss.py
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/op_growth.py
 	$(BIN)/python benchmarks/op_threads.py
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/op_speed.py
+	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/scaling.py
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/triton_gpu.py
 
 clean:  ## Remove the environment and what was run.

@@ -14,7 +14,9 @@ from cutmix.keys import generator_for
 from cutmix.pictures import steps_of_mixing
 
 ROOT = Path(__file__).parents[1]
-PAGES, RESULTS = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md"), ROOT / "benchmarks" / "results"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "scale.md")
+RESULTS = ROOT / "benchmarks" / "results"
+RECKONED = 10**9
 PICTURED = ("tiger", "watermelon", "penguin", "hamburger", "sun with face", "cherries")
 PICTURED_SEED = 2
 WAYS_OF_MIXING = ("one box", "per sample")
@@ -131,6 +133,76 @@ def loss_table() -> str:
     return table(["", *shapes], rows)
 
 
+def scaling_table() -> str:
+    """Return what a step costs in loops, over a bare one, and whether what was promised of ours holds."""
+    result = read("scaling")
+    rows = [
+        [
+            f"{row['work']}: {row['arm']}",
+            row["over"],
+            f"{row['median']:.0f}",
+            f"{row['quartile_low']:.0f} to {row['quartile_high']:.0f}",
+            "" if row["must"] is None else f"{row['must']:g}{'' if row['holds'] else ', missed'}",
+        ]
+        for row in result["overheads"]
+    ]
+    peers = [
+        f"{peer['package']} {peer['version']}" if "version" in peer else f"{name} is left out ({peer['left_out']})"
+        for name, peer in result["peers"].items()
+    ]
+    head = ["what", "over", "µs", "quartiles", "at most"]
+    return f"{table(head, rows)}\n\n{'; '.join([measured_on(result), *peers])}."
+
+
+def training_sentence() -> str:
+    """Return what a second process brings."""
+    result = read("scaling")
+    training = result["training"]
+    one, two, times = training["one process"], training["two processes"], training["times_as_fast"]
+    return (
+        f"ResNet-8 with CutMix, 32 pictures of 3x32x32 a process, one thread a process: {one['median']:.0f} pictures a "
+        f"second in one process, {two['median']:.0f} in two, {figure(times['median'])} times as many "
+        f"({figure(times['min'])} to {figure(times['max'])}; {machine_of(result)})."
+    )
+
+
+def order_table() -> str:
+    """Return what a rank spends on the order of an epoch, and what it would on many more samples."""
+    result = read("scale")
+    rows = [
+        [row["way"], f"{row['samples']:.0e}".replace("e+0", "e"), *map(figure, order_of(row, 1))]
+        for row in result["order"]
+    ]
+    most = max(row["samples"] for row in result["order"])
+    rows += [
+        [row["way"], f"{RECKONED:.0e}, reckoned".replace("e+0", "e"), *map(figure, order_of(row, RECKONED / most))]
+        for row in result["order"]
+        if row["samples"] == most
+    ]
+    return f"{table(['way', 'samples', 's', 'MB at its peak', 'MB kept'], rows)}\n\n{measured_on(result)}."
+
+
+def order_of(row: dict, times: float) -> list[float]:
+    """Return the seconds and megabytes of an order, of so many ``times`` the samples."""
+    return [times * row[name]["median"] for name in ("seconds", "peak_megabytes", "held_megabytes")]
+
+
+def rest_table() -> str:
+    """Return what plans, checkpoints and logs take, and what they would at a larger scale, with the reckoning."""
+    result = read("scale")
+    saved, sizes = result["checkpoint"], result["log"]["bytes_per_step"]
+    write, go_on = (saved[f"{name}_nanoseconds_per_parameter"]["median"] for name in ("write", "read"))
+    whole, line = saved["bytes_per_parameter"], sum(sizes.values())
+    rows = [
+        *([f"a plan, {place}", f"{plan['median']:.0f} µs", "the same"] for place, plan in result["plan"].items()),
+        ["bytes of a checkpoint with AdamW", f"{whole:.1f} a parameter", f"10^9 parameters: {whole:.1f} GB"],
+        ["writing it", f"{write:.0f} ns a parameter", f"10^9 parameters: {write:.0f} s"],
+        ["reading, verifying and taking it over", f"{go_on:.0f} ns a parameter", f"10^9 parameters: {go_on:.0f} s"],
+        ["log", f"{line:.0f} bytes a step", f"10^6 steps: {line:.0f} MB"],
+    ]
+    return table(["what", "measured", "reckoned"], rows)
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table of which the first column is words, the others figures."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
@@ -178,6 +250,10 @@ def rewritten(page: str) -> str:
         "op_musts": musts_table,
         "loss": loss_table,
         "step": step_sentence,
+        "scaling": scaling_table,
+        "scaling_training": training_sentence,
+        "scale_order": order_table,
+        "scale_rest": rest_table,
     }
     for name, table in tables.items():
         between = rf"(<!-- {name} -->).*?(<!-- /{name} -->)"

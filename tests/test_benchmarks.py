@@ -189,6 +189,50 @@ def test_a_must_that_does_not_hold_is_called_missed(update, tmp_path):
     assert table.endswith("op_speed, plan, op_growth, op_threads: A, 2 cores; loss: B, 8 cores.")
 
 
+@pytest.fixture
+def scaling(monkeypatch):
+    return imported("scaling", monkeypatch)
+
+
+def test_the_trainer_is_held_against_the_bare_loop_and_against_each_peer_that_is_there(scaling):
+    times = {"bare": [10.0, 10.0], "Trainer": [90.0, 94.0], "Fabric": [70.0, 70.0]}
+
+    rows = scaling.overheads_of("one process", times)
+    held = {(row["arm"], row["over"]): (row["median"], row["must"], row["holds"]) for row in rows}
+    assert held == {
+        ("Trainer", "bare"): (82.0, 100.0, True),
+        ("Fabric", "bare"): (60.0, None, None),
+        ("Trainer", "Fabric"): (22.0, 0.0, False),
+    }
+
+
+def test_what_processes_bring_is_measured_by_jobs_of_one_and_of_two(scaling, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["scaling.py", "--quick"])
+    launch, started = scaling.launched, []
+
+    def launched(processes, what, trials, steps):
+        started.append((processes, what))
+        if (processes, what) == (2, "overhead"):
+            return launch(processes, what, trials, steps)
+        return {"images_per_second": [1.0], "times": {"bare": [1.0, 1.0], "Trainer": [1.0, 1.0]}, "peers": {}}
+
+    monkeypatch.setattr(scaling, "launched", launched)
+    scaling.main()
+
+    assert started == [(1, "overhead"), (2, "overhead"), *[(1, "training"), (2, "training")] * 2]
+    assert "two processes: Trainer over bare" in capsys.readouterr().out
+
+
+def test_what_grows_with_the_scale_is_measured_on_small_sizes(monkeypatch, capsys):
+    scale = imported("scale", monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["scale.py", "--quick"])
+    monkeypatch.setattr(scale, "WAYS", {"Trainer, 1,000 ranks": 1000})
+
+    scale.main()
+
+    assert "of which nothing is promised" in capsys.readouterr().out
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and it would be measured")
 def test_the_benchmark_of_the_gpu_says_that_there_is_none(monkeypatch, capsys):
     imported("triton_gpu", monkeypatch).main()

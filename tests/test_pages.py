@@ -66,7 +66,7 @@ def test_every_link_of_a_page_into_the_repository_leads_somewhere(page):
     assert all((page.parent / link).exists() for link in links)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md", "docs/scale.md"])
 def test_the_tables_of_a_page_are_those_of_the_results(name):
     spec = spec_from_file_location("update", ROOT / "docs" / "update.py")
     update = module_from_spec(spec)
