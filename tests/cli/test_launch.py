@@ -218,6 +218,16 @@ def test_under_plain_torchrun_one_rank_of_train_speaks_and_writes(pictures, tmp_
     assert steps == [1, 2, 3, 3]
 
 
+def test_sharded_weights_are_written_whole(pictures, tmp_path, launched):
+    train = ["cutmix", "train", "--data", pictures, "--batch-size", "2", "--max-duration", "2ba", "--quiet"]
+    for way in ("ddp", "fsdp"):
+        job = launched("-n", "2", *train, "--parallelism", way, "--save-folder", str(tmp_path / way))
+        assert job.wait(120) == 0
+
+    ddp, fsdp = ((tmp_path / way / "weights.safetensors").read_bytes() for way in ("ddp", "fsdp"))
+    assert ddp == fsdp
+
+
 def test_what_train_refuses_is_said_once_and_ends_the_job_with_2(tmp_path, launched):
     job = launched("-n", "2", "cutmix", "train", "--data", str(tmp_path / "nowhere"), "--save-folder", "run")
     out, err = job.communicate(timeout=120)
