@@ -72,6 +72,8 @@ def _owner(tensor: Tensor) -> Tensor:
 
 def _meets_itself(tensor: Tensor) -> bool:
     """Tell whether two pixels may share memory: a step along some axis does not lead past what lies inside of it."""
+    if tensor.is_contiguous():
+        return False
     reach = 0
     for stride, side in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if side > 1:
@@ -82,5 +84,7 @@ def _meets_itself(tensor: Tensor) -> bool:
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
+    if tensor.is_contiguous():
+        return tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
     last = sum((side - 1) * stride for side, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()

@@ -79,7 +79,8 @@ def mix_checked(  # noqa: PLR0913 - as mix
     _check_partners(plan, {**input_source, **label_source})
     outs = dict.fromkeys(inputs)
     if out is not None:
-        held = [leaf for side in (labels, label_source) for path, leaf in side.items() if rules[path] == "label"]
+        sides = (labels,) if label_source is labels else (labels, label_source)
+        held = [leaf for side in sides for path, leaf in side.items() if rules[path] == "label"]
         outs = _checked_out(inputs, out, input_source, held)
     # The targets first: masks may lie in the memory that the images are written to.
     mixed_targets = _mixed_targets(labels, plan, label_source, rules)

@@ -10,6 +10,7 @@ from torch import Tensor
 Tree: TypeAlias = Any  # the user's own type: no narrower name is true
 
 _PLAIN = (str, bytes, int, float, type(None))
+_WITH_ITEMS = (list, MutableMapping)  # a union, built at each call, would be slow
 
 
 def is_leaf(part: object) -> bool:
@@ -60,9 +61,10 @@ def replaced(tree: Tree, parts: Mapping[Any, Any]) -> Tree:
     if isinstance(tree, tuple):
         items = [parts.get(key, part) for key, part in (_parts(tree) or {}).items()]
         return type(tree)(*items) if _has_fields(tree) else type(tree)(items)
-    fresh = dict(tree) if type(tree) is dict else copy.copy(tree)  # torch.compile knows no copy of a dict
+    fresh = type(tree)(tree) if type(tree) in (list, dict) else copy.copy(tree)  # torch.compile copies no dict
+    holds_items = isinstance(fresh, _WITH_ITEMS)
     for key, part in parts.items():
-        if isinstance(fresh, MutableMapping | list):
+        if holds_items:
             fresh[key] = part
         else:
             object.__setattr__(fresh, str(key), part)  # a frozen dataclass too: nobody has seen this copy yet

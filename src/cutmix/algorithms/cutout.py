@@ -121,8 +121,7 @@ class CutOut(Algorithm):
         holes = self.draw(images.shape, generator=generator)
         return erase(images, holes, self.fill, out=out, axes=picture_axes(images.shape, self.spatial_dims))
 
-    def match(self, event: Event, state: "State") -> bool:  # noqa: ARG002 - the interface
-        return event == Event.AFTER_DATALOADER
+    events = (Event.AFTER_DATALOADER,)
 
     def apply(self, event: Event, state: "State", logger: "Logger") -> None:  # noqa: ARG002 - the interface
         key = state.input_key if self.input_key is None else self.input_key

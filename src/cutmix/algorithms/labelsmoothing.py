@@ -71,8 +71,7 @@ class LabelSmoothing(Algorithm):
         dtype = own.dtype if own.is_floating_point() else torch.promote_types(logits.dtype, torch.float32)
         return (1.0 - self.smoothing) * _rows(target, classes, dtype) + self.smoothing / classes
 
-    def match(self, event: Event, state: "State") -> bool:  # noqa: ARG002 - the interface
-        return event in (Event.FIT_START, Event.BEFORE_LOSS, Event.AFTER_LOSS, Event.EVAL_START)
+    events = (Event.FIT_START, Event.BEFORE_LOSS, Event.AFTER_LOSS, Event.EVAL_START)
 
     def apply(self, event: Event, state: "State", logger: "Logger") -> None:  # noqa: ARG002 - the interface
         if event == Event.FIT_START:

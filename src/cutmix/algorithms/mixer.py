@@ -187,8 +187,7 @@ class Mixer(Algorithm):
             )
         return Collate(self, collate_fn)
 
-    def match(self, event: Event, state: State) -> bool:  # noqa: ARG002 - the interface
-        return event in (Event.FIT_START, Event.AFTER_DATALOADER)
+    events = (Event.FIT_START, Event.AFTER_DATALOADER)
 
     def apply(self, event: Event, state: State, logger: Logger) -> None:  # noqa: ARG002 - the interface
         if event == Event.FIT_START:
@@ -202,10 +201,11 @@ class Mixer(Algorithm):
         input_key, target_key = self._keys(state.input_key, state.target_key)
         images, targets = state.batch_get_item(input_key), state.batch_get_item(target_key)
         generator = generator_for(state.seed, state.timestamp.batch, state.plan_rank)
-        recipe = self.at(state.moment)
+        recipe = self.settled(state.moment) if self.is_scheduled else self
         state.plan = recipe._plan_for(images, targets, None, generator)  # noqa: SLF001
-        images, targets = recipe._applied(state.plan, images, targets, out=walk(images, state.writable))  # noqa: SLF001
-        state.batch_set_item(input_key, images)
+        mixed_images, targets = recipe._applied(state.plan, images, targets, out=walk(images, state.writable))  # noqa: SLF001
+        if mixed_images is not images:
+            state.batch_set_item(input_key, mixed_images)
         state.batch_set_item(target_key, targets)
 
     def _mixed(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from cutmix.core.event import Event
     from cutmix.core.logger import Logger
@@ -17,10 +17,12 @@ class Algorithm(ABC):
     """Something that changes the state of a run at moments of its choice."""
 
     __slots__ = ()
+    events: ClassVar[Collection[Event] | None] = None
+    """The moments at which it may act: at all others nobody asks ``match``. None: it is asked at each."""
 
-    @abstractmethod
-    def match(self, event: Event, state: State) -> bool:
-        """Tell whether to act now."""
+    def match(self, event: Event, state: State) -> bool:  # noqa: ARG002 - others look at it
+        """Tell whether to act now; as it is here, at each of ``events``."""
+        return self.events is None or event in self.events
 
     @abstractmethod
     def apply(self, event: Event, state: State, logger: Logger) -> None:

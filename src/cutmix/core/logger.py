@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Figure: TypeAlias = "float | int | Tensor | Callable[[], Tensor]"
 """A number, a tensor of one element, or a function that computes one when it is asked for."""
+Number: TypeAlias = "float | int | Tensor"
 
 
 class Logger(ABC):
@@ -43,7 +44,7 @@ class Logger(ABC):
 
 
 class _Record(NamedTuple):
-    metrics: dict[str, Figure]
+    metrics: dict[str, Number]
     step: int
     samples: int | None = None  # of this rank, where the figures are to be means over all ranks; None: as they are
 
@@ -52,9 +53,9 @@ class _Record(NamedTuple):
 class Loggers(Logger):
     """All loggers of a run as one: what algorithms and callbacks are handed. On several ranks only rank 0's are used.
 
-    Tensors of one element may be logged, and functions that compute one. They are turned into numbers by ``flush``,
-    many at once, so that a step neither computes nor waits for what it logs. Means over all ranks wait for ``settle``,
-    and so does what was logged after them.
+    Tensors of one element may be logged, and functions that compute one, which nobody calls where nobody listens. They
+    are turned into numbers by ``flush``, many at once, so that no step waits for what it logs. Means over all ranks
+    wait for ``settle``, and so does what was logged after them.
     """
 
     def __init__(self, loggers: Sequence[Logger], world: World | None = None) -> None:
@@ -138,22 +139,23 @@ def value_of(figure: Figure) -> float | int | Tensor:
     return figure if isinstance(figure, Tensor | float | int) else figure()
 
 
-def _held(name: str, value: Figure) -> Figure:
+def _held(name: str, value: Figure) -> Number:
     """Return ``value`` as it is now, whatever its owner does with it later."""
-    if not isinstance(value, Tensor):
-        return value
-    if value.numel() != 1:
-        raise ValueError(f"{name} must be one number, got a tensor of shape {tuple(value.shape)}; log its mean or sum")
-    return value.detach().clone()
+    number = value_of(value)
+    if not isinstance(number, Tensor):
+        return number
+    if number.numel() != 1:
+        raise ValueError(f"{name} must be one number, got a tensor of shape {tuple(number.shape)}; log its mean or sum")
+    return number.detach().clone() if number is value else number.detach()
 
 
 def _rows(records: Sequence[_Record]) -> Iterator[dict[str, float | int]]:
     """Return the records' figures as plain numbers."""
-    numbers = _numbers([value_of(figure) for record in records for figure in record.metrics.values()])
+    numbers = _numbers([figure for record in records for figure in record.metrics.values()])
     return ({name: next(numbers) for name in record.metrics} for record in records)
 
 
-def _means(ranks: list[list[tuple[dict[str, float | int], int]]]) -> Iterator[dict[str, Figure]]:
+def _means(ranks: list[list[tuple[dict[str, float | int], int]]]) -> Iterator[dict[str, Number]]:
     """Return for each step the means over the samples of all ranks, of what rank 0 has measured too."""
     for step in zip(*ranks, strict=True):
         yield {

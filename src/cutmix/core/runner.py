@@ -10,6 +10,7 @@ from cutmix.core.event import Event
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cutmix.core.algorithm import Algorithm
     from cutmix.core.logger import Logger
     from cutmix.core.state import State
 
@@ -23,15 +24,21 @@ class Runner:
     def __init__(self, state: State, logger: Logger) -> None:
         self.state = state
         self.logger = logger
+        self._algorithms = {event: _algorithms(state.algorithms, event) for event in Event}
         self._watchers = {event: _watchers(state.callbacks, event) for event in Event}
 
     def __call__(self, event: Event) -> None:
         """Tell everybody whom ``event`` concerns."""
-        for algorithm in self.state.algorithms:
+        for algorithm in self._algorithms[event]:
             if algorithm.match(event, self.state):
                 algorithm.apply(event, self.state, self.logger)
         for watch in self._watchers[event]:
             watch(self.state, self.logger)
+
+
+def _algorithms(algorithms: tuple[Algorithm, ...], event: Event) -> tuple[Algorithm, ...]:
+    """Return those that may act at ``event``."""
+    return tuple(algorithm for algorithm in algorithms if algorithm.events is None or event in algorithm.events)
 
 
 def _watchers(callbacks: tuple[Callback, ...], event: Event) -> tuple[Watcher, ...]:

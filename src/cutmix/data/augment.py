@@ -27,8 +27,7 @@ class Augment(Algorithm):
     crop: bool = True
     flip: bool = True
 
-    def match(self, event: Event, state: "State") -> bool:  # noqa: ARG002 - the interface
-        return event == Event.AFTER_DATALOADER
+    events = (Event.AFTER_DATALOADER,)
 
     def apply(self, event: Event, state: "State", logger: "Logger") -> None:  # noqa: ARG002 - the interface
         images = state.batch_get_item(state.input_key)

@@ -150,8 +150,8 @@ class Loop:
             with nullcontext() if number == len(weights) else unsynced(state):
                 measured.append(self._microbatch(part, weight))
         state.batch, state.weight = whole, 1.0 if share.here else 0.0
-        state.train_figures = measured[0] if len(parts) == 1 else _weighted(measured[: len(counts)], counts)
-        state.loss = torch.as_tensor(value_of(state.train_figures["train/loss"]))
+        state.train_figures = measured[0] if len(measured) == 1 else _weighted(measured[: len(counts)], counts)
+        state.loss = torch.as_tensor(state.train_figures["train/loss"])
         return share
 
     def _count(self, batch: Batch) -> int:

@@ -82,8 +82,7 @@ class CosineWithWarmup(Algorithm):
         if not 0.0 <= self.final <= 1.0:
             raise ValueError(f"final must lie in [0, 1], got {self.final}; it is a share of the optimizer's own rate")
 
-    def match(self, event: Event, state: State) -> bool:  # noqa: ARG002
-        return event in (Event.INIT, Event.FIT_START, Event.BATCH_START)
+    events = (Event.INIT, Event.FIT_START, Event.BATCH_START)
 
     def apply(self, event: Event, state: State, logger: Logger) -> None:  # noqa: ARG002
         groups = [group for optimizer in state.optimizers for group in optimizer.param_groups]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 import torch
@@ -13,7 +14,7 @@ from cutmix.core.batch import to_device
 from cutmix.core.callback import Callback
 from cutmix.core.world import World
 from cutmix.losses import Mixed, is_cross_entropy, mixed_in
-from cutmix.metrics import accuracy, classes_of, hits
+from cutmix.metrics import Hits, accuracy, hits
 from cutmix.targets import MixedTarget
 from cutmix.trainer.composer_models import update
 from cutmix.trainer.metric_state import Keeping, make_savable, metric_state, put_back_metric
@@ -155,17 +156,37 @@ def weighted(loss: Tensor, state: State) -> Tensor:
 def train_scores(state: State, target: Any) -> dict[str, Figure]:  # noqa: ANN401
     """Return the accuracy under a name that tells whether the batch is mixed; nothing where there are no classes.
 
-    Here predictions are compared; what follows from that is computed only when somebody asks.
+    Nothing is computed before somebody asks.
     """
     if not isinstance(target, MixedTarget):
         if not _are_classes(state, target):
             return {}
-        right = state.outputs.argmax(1) == classes_of(target)
-        return {"train/accuracy": lambda: right.float().mean()}
+        return {"train/accuracy": partial(accuracy, state.outputs.detach(), target)}
     if not _are_classes(state, target.own):
         return {}
-    found = hits(state.outputs, target)
-    return {"train/mixed_accuracy": found.accuracy, "train/mixed_accuracy_ceiling": found.ceiling}
+    compared = _Compared(state.outputs.detach(), target)
+    return {"train/mixed_accuracy": compared.accuracy, "train/mixed_accuracy_ceiling": compared.ceiling}
+
+
+@final
+class _Compared:
+    """Predictions and both labels of a mixed batch, compared once somebody asks."""
+
+    def __init__(self, outputs: Tensor, target: MixedTarget) -> None:
+        self._outputs = outputs
+        self._target = target
+        self._found: Hits | None = None
+
+    def accuracy(self) -> Tensor:
+        return self._hits().accuracy()
+
+    def ceiling(self) -> Tensor:
+        return self._hits().ceiling()
+
+    def _hits(self) -> Hits:
+        if self._found is None:
+            self._found = hits(self._outputs, self._target)
+        return self._found
 
 
 def eval_scores(state: State, target: Any) -> dict[str, Tensor]:  # noqa: ANN401
