@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := build/peers
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench reliability clean
 
 demo: $(READY)  ## Train with and without CutMix on the built-in pictures, and print what came of it.
 	$(BIN)/cutmix demo
@@ -32,6 +32,10 @@ bench: $(READY) $(PEERS)/.ready  ## Measure what everything costs, and the op be
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/op_speed.py
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/scaling.py
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/triton_gpu.py
+
+reliability: $(READY)  ## Kill, cut and interrupt real runs, and write down what came of it: half an hour.
+	$(BIN)/python -m reliability
+	$(BIN)/python docs/update.py
 
 clean:  ## Remove the environment and what was run.
 	rm -rf $(VENV) runs build

@@ -14,7 +14,7 @@ from cutmix.keys import generator_for
 from cutmix.pictures import steps_of_mixing
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "scale.md")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("benchmarks", "reliability", "scale")))
 RESULTS = ROOT / "benchmarks" / "results"
 RECKONED = 10**9
 PICTURED = ("tiger", "watermelon", "penguin", "hamburger", "sun with face", "cherries")
@@ -209,6 +209,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def reliability_table() -> str:
+    """Return what runs were put through, and how many came through."""
+    result = read("reliability")
+    rows = [
+        [f"{row['check']}: {row['must']}", *(f"{row[name]:.0f}" for name in ("count", "passed", "seconds", "seed"))]
+        for row in result["rows"]
+    ]
+    head = ["fault, and what must come of it", "count", "passed", "seconds", "seed"]
+    return f"{table(head, rows)}\n\n{measured_on(result)}."
+
+
 def step_sentence() -> str:
     """Return what CutMix adds to a training step."""
     step = read("training_step")
@@ -249,6 +260,7 @@ def rewritten(page: str) -> str:
         "op_speed": speed_table,
         "op_musts": musts_table,
         "loss": loss_table,
+        "reliability": reliability_table,
         "step": step_sentence,
         "scaling": scaling_table,
         "scaling_training": training_sentence,

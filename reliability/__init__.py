@@ -1,0 +1,1 @@
+"""What a run must survive, tried with real processes and real signals: ``python -m reliability``."""
