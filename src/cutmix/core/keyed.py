@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, final
 
 import numpy as np
@@ -64,8 +65,10 @@ def places(indices: Any, key: int, first: int) -> Iterator[Place]:  # noqa: ANN4
 def drawing_by(key: int) -> Generator[None]:
     """Seed the global generators of torch's CPU, numpy and Python, and leave them as they were found."""
     found, numpys, pythons = torch.default_generator.get_state(), np.random.get_bit_generator(), random.getstate()  # ty: ignore[missing-attribute]
-    # A hundred times as fast as to read and write the state of numpy's own.
-    np.random.set_bit_generator(np.random.MT19937(key))  # ty: ignore[missing-attribute]
+    # Another generator in its place is a hundred times as fast as its state read and written; one keyed data set within
+    # another needs a second one.
+    spare = _spare() if numpys is not _spare() else np.random.MT19937()
+    np.random.set_bit_generator(spare)  # ty: ignore[missing-attribute]
     try:
         seed_all(key)
         yield
@@ -73,6 +76,12 @@ def drawing_by(key: int) -> Generator[None]:
         torch.default_generator.set_state(found)
         np.random.set_bit_generator(numpys)  # ty: ignore[missing-attribute]
         random.setstate(pythons)
+
+
+@cache
+def _spare() -> np.random.MT19937:
+    """Return what numpy draws from meanwhile."""
+    return np.random.MT19937()
 
 
 def seed_all(key: int) -> None:
