@@ -118,7 +118,7 @@ class DrawnBatches:
         counts = use.world.gathered([piece.samples for piece in order])
         steps = [list(step) for step in zip_longest(*counts, fillvalue=0) if use.measures or all(step)]
         order += [piece._replace(samples=0) for piece in order[-1:]] * (len(steps) - len(order))
-        return order, [self._share(step) for step in steps]
+        return order[: len(steps)], [self._share(step) for step in steps]
 
     def _share(self, counts: list[int]) -> Share | None:
         return None if self._use.world.size == 1 else Share.of(self._use.world.rank, counts)
