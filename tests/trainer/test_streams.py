@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from cutmix.core.world import World
+from cutmix.trainer import Trainer
 from cutmix.trainer.order import batches_of
 from cutmix.trainer.sources import Use
 
@@ -58,9 +60,17 @@ def test_in_evaluation_a_rank_whose_stream_has_ended_goes_along():
     assert batches == [([0, 1, 2], (3, 5)), ([3, 4, 5], (3, 5)), ([3, 4, 5], (0, 2))]
 
 
-def test_that_ranks_have_streams_of_their_own_is_said():
-    assert "each trains on its own stream" in batches_of(stream(2), "train_dataloader", Use(0, world=beside())).notice
-    assert batches_of(stream(2), "train_dataloader", Use(0)).notice == ""
+def test_that_ranks_have_streams_of_their_own_and_that_batches_are_passed_over_is_said(capsys):
+    fed(stream(2), world=beside(2), aloud=True)
+    assert "each trains on its own stream" in capsys.readouterr().err
+
+    fed(stream(2), start=1, aloud=True)
+    assert (
+        capsys.readouterr().err == "train_dataloader tells of no order: 1 batches are fetched again, and passed over.\n"
+    )
+
+    fed(stream(2), aloud=True)
+    assert not capsys.readouterr().err
 
 
 LOADERS = {
@@ -158,3 +168,28 @@ def test_a_stateful_loader_to_evaluate_on_is_walked_from_its_beginning():
 
 def test_a_plain_loader_is_no_stateful_one():
     assert not hasattr(batches_of(DataLoader(NUMBERS), "train_dataloader", Use(0)), "load_state_dict")
+
+
+def run(folder, make, duration=None):
+    with torch.random.fork_rng():
+        torch.manual_seed(len(folder.name))  # what a loader draws when it is made, is not the run's
+        data = make()
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        settings = {"save_folder": folder, "save_interval": "1ba", "autoresume": True, "eval_interval": None}
+        with Trainer(model, data, None, "3ep", device="cpu", progress_bar=False, seed=0, **settings) as trainer:
+            trainer.fit(duration)
+    return [parameter.tolist() for parameter in model.parameters()], (folder / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("stops", [("2ba",), ("1ep", "1ba")])
+def test_a_run_on_a_stateful_loader_goes_on_to_the_same_end(tmp_path, stops):
+    images, labels = torch.rand(10, 2, 2, generator=torch.Generator().manual_seed(1)), torch.arange(10) % 3
+
+    def make():
+        return stateful.StatefulDataLoader(TensorDataset(images, labels), 3, shuffle=True)
+
+    for stop in stops:
+        run(tmp_path / "stopped", make, stop)
+
+    assert run(tmp_path / "stopped", make) == run(tmp_path / "one", make)

@@ -45,8 +45,6 @@ class DrawnBatches:
     tells whether a batch's memory may be written to.
     """
 
-    notice = ""
-
     def __init__(self, loader: DataLoader[Any], use: Use, argument: str) -> None:
         self.are_new = makes_new_memory(loader)
         self._use = use

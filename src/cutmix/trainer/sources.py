@@ -29,6 +29,7 @@ class Use:
     limit: int | None = None  # the most batches of an epoch: of each rank in training, of all in evaluation
     world: World = field(default_factory=World)
     measures: bool = False  # whether to evaluate: no batch is cut then, and a stream is walked to its end
+    aloud: bool = False  # whether to say what is to be known of a source
     count: Callable[[Batch], int] = num_samples
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from cutmix.core.callback import Callback
 from cutmix.keys import fold
 from cutmix.trainer.dealing import Share
+from cutmix.trainer.progress import say
 from cutmix.trainer.sources import generators_of, iterate, keyed, least, length, makes_new_memory, own, samplers_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class GivenBatches:
 
     def __init__(self, source: Source, use: Use) -> None:
         self.are_new = makes_new_memory(source)
-        self.notice = _own_streams(use)
+        _say_own_streams(use)
         self.per_epoch = _least_of_all(source, use)
         self._source = own(source) if isinstance(source, DataLoader) else source
         self._use = use
@@ -42,6 +43,8 @@ class GivenBatches:
         torch.default_generator.manual_seed(key + world.rank)
         batches = iterate(self._source)
         passed = 0 if batches is self._source else start  # an iterator goes on where it stopped
+        if passed and self._use.aloud:
+            say(f"train_dataloader tells of no order: {passed} batches are fetched again, and passed over.")
         drawn = keyed(batches, key, (start - passed) * world.size + world.rank, world.size)
         return _in_step(islice(drawn, passed, _end(self._use, start, passed)), self._use)
 
@@ -59,7 +62,7 @@ class StatefulBatches(Callback):
 
     def __init__(self, loader: Any, use: Use) -> None:  # noqa: ANN401 - anything with these two methods
         self.are_new = makes_new_memory(loader)
-        self.notice = _own_streams(use)
+        _say_own_streams(use)
         self.per_epoch = _least_of_all(loader, use)
         self._loader = loader
         self._use = use
@@ -132,14 +135,13 @@ def _in_step(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batch, Share 
         yield last, Share.of(rank, counts)
 
 
-def _own_streams(use: Use) -> str:
+def _say_own_streams(use: Use) -> None:
     """Say what several ranks must know of a source that cannot be dealt out."""
-    if use.world.size == 1 or use.measures:
-        return ""
-    return (
-        f"train_dataloader has no order that {use.world.size} processes could deal out: each trains on its own stream, "
-        "which must give other samples on each rank, and an epoch ends with the first that ends."
-    )
+    if use.aloud and use.world.size > 1:
+        say(
+            f"train_dataloader has no order that {use.world.size} processes could deal out: each trains on its own "
+            "stream, which must give other samples on each rank, and an epoch ends with the first that ends."
+        )
 
 
 def _least_of_all(source: object, use: Use) -> int | None:

@@ -179,10 +179,8 @@ class Trainer:
         content = None if start is None else read(start)
         seed = world.broadcast(_seed_for(content.values["seed"] if seed is None and content is not None else seed))
         limit = limit_for("train_subset_num_batches", train_subset_num_batches)
-        use = Use(seed, limit, world, count=lambda batch: num_samples(get_item(batch, input_key)))
+        use = Use(seed, limit, world, aloud=aloud, count=lambda batch: num_samples(get_item(batch, input_key)))
         batches = None if train_dataloader is None else batches_of(train_dataloader, "train_dataloader", use)
-        if aloud and batches is not None and batches.notice:
-            say(batches.notice)
         self._files = [] if folder is None or world.rank else [JsonLines(folder / name) for name in FILES]
         self._loggers = Loggers([*_several("loggers", loggers, Logger), *self._files[:1]], world)
         saving = SavingSettings.parse(folder, save_interval, save_num_checkpoints_to_keep, save_best)
