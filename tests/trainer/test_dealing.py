@@ -43,6 +43,14 @@ def test_a_rank_goes_without_samples_only_where_cutting_would_leave_one_alone(ba
             assert all(piece.samples < 4 for piece in pieces)
 
 
+@given(LISTS, SIZES)
+def test_no_sample_is_left_alone_by_a_cut(batches, size):
+    alone = sum(len(batch) == 1 for batch in batches)
+    pieces = [piece for pieces in dealt(numbered(batches), size, cut, len) for piece in pieces]
+
+    assert sum(piece.samples == 1 for piece in pieces) == alone
+
+
 def test_the_parts_of_a_batch_are_as_even_as_can_be():
     assert [piece.samples for piece in cut([Piece(range(11), 0, 11)], 4)] == [2, 3, 3, 3]
     assert [piece.samples for piece in cut([Piece(range(8), 0, 8), Piece(range(4), 8, 4)], 4)] == [2, 3, 3, 4]

@@ -334,6 +334,11 @@ def test_ranks_deal_out_the_samples_of_one_process_each_once(make, size):
     assert len(ranks[0]) == ordered_over(size, make).per_epoch
 
 
+def test_a_last_round_that_is_short_is_cut_and_indices_that_are_batches_are_not():
+    assert [rank[-1][1] for rank in over(4, LOADERS["shuffle"])] == [2, 2, 3, 0]
+    assert [rank[-1][1] for rank in over(4, lambda: [torch.arange(4)] * 3, measures=True)] == [1, 1, 1, 0]
+
+
 @pytest.mark.parametrize("make", [*dealt_loaders.values(), LOADERS["distributed"]])
 def test_ranks_are_exact_from_any_batch_on(make):
     whole = over(2, make, epoch=1)
