@@ -35,10 +35,10 @@ def train(pictures):
 def stop_at(monkeypatch, step):
     whole = Loop._step
 
-    def stopping(self):
+    def stopping(self, share):
         if self._state.timestamp.batch == step:
             raise KeyboardInterrupt
-        whole(self)
+        whole(self, share)
 
     monkeypatch.setattr(Loop, "_step", stopping)
 

@@ -12,6 +12,7 @@ from torch.nn.utils import get_total_norm
 
 from cutmix.core.callback import Callback
 from cutmix.losses import mixed_in
+from cutmix.trainer.processes import shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -163,7 +164,7 @@ def check_finite(state: State) -> None:
 
 
 def _found(state: State) -> NonFiniteLossError | None:
-    lost = _lost_weights(state)  # first, since all ranks take part where weights are sharded
+    lost = _lost_weights(state)
     try:
         for callback in state.callbacks:
             if isinstance(callback, LossWatch):
@@ -194,12 +195,13 @@ def _is_harmless(state: State) -> bool:
         for weight in group["params"]
         if weight.grad is not None and state.scaler is None
     ]
-    finite = [_is_finite(tensors) for tensors in ([_loss_of(state)], gradients)]  # apart: gradients may be sharded
-    return all(state.world.gathered(all(finite)))
+    return all(state.world.gathered(_is_finite([_loss_of(state), *gradients])))
 
 
 def _is_finite(tensors: Sequence[Tensor]) -> bool:
-    return bool(get_total_norm(tensors, math.inf).isfinite())
+    """Tell whether all numbers are finite; of sharded tensors, those of this rank, which may have none."""
+    own = [part for part in map(shard, tensors) if part.numel()]
+    return not own or bool(get_total_norm(own, math.inf).isfinite())
 
 
 def _loss_of(state: State) -> Tensor:

@@ -126,6 +126,12 @@ def full(tensor: Tensor) -> Tensor:
     return tensor if gather is None else gather()
 
 
+def shard(tensor: Tensor) -> Tensor:
+    """Return the part of a tensor that this rank holds: of one that is not sharded, all of it."""
+    local = getattr(tensor, "to_local", None)
+    return tensor if local is None else local()
+
+
 def like(tensor: Tensor, whole: Tensor) -> Tensor:
     """Return ``whole``, which every rank has, sharded as ``tensor`` is; as it is where that is not sharded."""
     if not hasattr(tensor, "full_tensor"):  # which spares who shards nothing the import
