@@ -244,8 +244,6 @@ def evaluated(rank):
     measured = []
     for parallelism in ("ddp", "fsdp"):
         model = network()
-        model.norm.running_mean += rank
-        model.seen += rank
         metrics = {"hits": Hits(), "torch's": torchmetrics.Accuracy("multiclass", num_classes=3)}
         sets = {str(size): loader(size, shuffle=True) for size in (2, 4, 16)}
         listed = {"listed": list(loader(5))}
@@ -259,5 +257,7 @@ def evaluated(rank):
             eval_dataloader={**sets, **listed},
             eval_subset_num_batches=7,
         )
+        model.norm.running_mean += rank
+        model.seen += rank
         measured.append(trainer.eval())
     return measured
