@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping  # noqa: TC003 - the hints of recipes are read, these among them
 from typing import TYPE_CHECKING, Any, ClassVar
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+from cutmix.core.event import Event  # noqa: TC001
 
-    from cutmix.core.event import Event
+if TYPE_CHECKING:
     from cutmix.core.logger import Logger
     from cutmix.core.state import State
 
