@@ -124,9 +124,12 @@ def newest_step(job: Job) -> int:
 
 
 def check_goes_on(job: Job, taken: int) -> None:
-    """Check that a run that was ended after ``taken`` steps goes on from a checkpoint that is not too old."""
+    """Check that a run that was ended after ``taken`` steps goes on from a checkpoint that is not too old.
+
+    That of the last of these steps may not have been written yet.
+    """
     start = newest_step(job)
-    assert start >= taken - taken % INTERVAL, f"after {taken} steps the newest checkpoint is of {start}"
+    assert start >= (taken - 1) // INTERVAL * INTERVAL, f"after {taken} steps the newest checkpoint is of {start}"
     before = job.steps_taken
     finish(job)
     assert job.steps_taken - before == job.steps - start, "it did not go on from the newest checkpoint"
