@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from cutmix.algorithms import CutMix
 from cutmix.core import Callback, Logger
+from cutmix.losses import mixed
 from cutmix.trainer import Trainer
 from cutmix.trainer.processes import full
 
@@ -214,8 +215,13 @@ class Scaled(nn.Module):
 
 
 def a_loss_that_learns(rank):
-    model, loss = network(Plain), Scaled()
-    trained(model, loss_fn=loss, optimizers=SGD([*model.parameters(), *loss.parameters()], lr=0.1))
+    plain, wrapped = Scaled(), Scaled()
+    return [_learned(plain, plain), _learned(wrapped, mixed(wrapped))]
+
+
+def _learned(loss, loss_fn):
+    model = network(Plain)
+    trained(model, loss_fn=loss_fn, optimizers=SGD([*model.parameters(), *loss.parameters()], lr=0.1))
     return loss.scale.tolist()
 
 

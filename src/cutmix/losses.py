@@ -97,6 +97,12 @@ class Mixed:
             raise
 
 
+def module_of(loss_fn: LossFn) -> nn.Module:
+    """Return the module that a loss is, mixed or not; a function is one that has nothing to learn."""
+    loss = loss_fn.loss_fn if isinstance(loss_fn, Mixed) else loss_fn
+    return loss if isinstance(loss, nn.Module) else nn.Identity()
+
+
 def mixed_in(tree: Tree) -> list[MixedTarget]:
     """List the mixed targets in a tree of targets."""
     return [leaf for leaf in leaves(tree) if isinstance(leaf, MixedTarget)]

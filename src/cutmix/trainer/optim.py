@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from cutmix.core.algorithm import Algorithm
 from cutmix.core.event import Event
 from cutmix.core.time import Time
+from cutmix.losses import module_of
 from cutmix.trainer.processes import full
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from cutmix.core.logger import Logger
     from cutmix.core.state import State
     from cutmix.core.time import Timestamp
+    from cutmix.reductions import LossFn
 
 
 def default_optimizer(model: nn.Module) -> Optimizer:
@@ -155,10 +157,9 @@ def split_schedulers(
     return [scheduler for scheduler in schedulers if not isinstance(scheduler, CosineWithWarmup)], ours
 
 
-def check_optimizers(optimizers: Sequence[Optimizer], model: nn.Module, loss_fn: object) -> None:
+def check_optimizers(optimizers: Sequence[Optimizer], model: nn.Module, loss_fn: LossFn) -> None:
     """Refuse an optimizer that trains neither the model nor the loss."""
-    modules = [module for module in (model, loss_fn) if isinstance(module, nn.Module)]
-    learned = {parameter for module in modules for parameter in module.parameters()}
+    learned = {parameter for module in (model, module_of(loss_fn)) for parameter in module.parameters()}
     for optimizer in optimizers:
         if learned.isdisjoint(parameter for group in optimizer.param_groups for parameter in group["params"]):
             raise ValueError(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from cutmix.core.callback import Callback
+from cutmix.losses import module_of
 from cutmix.trainer.processes import replicated, sharded
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def spread(state: State, parallelism: Parallelism | None) -> list[Callback]:
         state.forward = replicated(model, state.device)
     now = dict(model.named_parameters(remove_duplicate=False))
     _follow(state.optimizers, {before[name]: now[name] for name in before if before[name] is not now[name]})
-    loss = state.loss_fn if isinstance(state.loss_fn, nn.Module) else nn.Module()
-    held = set(now.values())
+    held, loss = set(now.values()), module_of(state.loss_fn)
     learned = [parameter for parameter in loss.parameters() if parameter.requires_grad and parameter not in held]
     state.world.copy(learned)
     return [InStep(state.world, model, learned)]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cutmix.core.time import Timestamp
-from cutmix.losses import Mixed
+from cutmix.losses import module_of
 from cutmix.trainer.checkpoint import Content
 from cutmix.trainer.manifest import CheckpointError
 from cutmix.trainer.optimizer_state import (
@@ -54,7 +54,7 @@ def capture(state: State) -> Content:
         {
             **_record(state),
             "model": {name: value for name, value in model.items() if name not in weights},
-            "loss_fn": _loss(state).state_dict(),
+            "loss_fn": module_of(state.loss_fn).state_dict(),
             "optimizers": [optimizer_state(optimizer, names) for optimizer in state.optimizers],
             "schedulers": [scheduler_state(scheduler) for scheduler in state.schedulers],
             "scaler": None if state.scaler is None else state.scaler.state_dict(),
@@ -78,7 +78,7 @@ def restore(content: Content, state: State) -> None:
             part.load_state_dict(saved["parts"][name])
     live = state.model.state_dict()
     state.model.load_state_dict({name: _as_held(value, live[name]) for name, value in saved["model"].items()})
-    _loss(state).load_state_dict(saved["loss_fn"])
+    module_of(state.loss_fn).load_state_dict(saved["loss_fn"])
     for optimizer, before in zip(state.optimizers, saved["optimizers"], strict=True):
         put_back_optimizer(optimizer, before, _names(state))
     for scheduler, before in zip(state.schedulers, saved["schedulers"], strict=True):
@@ -137,7 +137,7 @@ def _differences(saved: Mapping[str, Any], state: State) -> Iterator[str]:
         yield f"its seed is {saved['seed']}, here it is {state.seed}"
     yield from _data_differences(saved, state)
     yield from _module_differences("model", state.model, saved["model"])
-    yield from _module_differences("loss_fn", _loss(state), saved["loss_fn"])
+    yield from _module_differences("loss_fn", module_of(state.loss_fn), saved["loss_fn"])
     for kind, here, there in (
         ("optimizers", state.optimizers, saved["optimizers"]),
         ("schedulers", state.schedulers, saved["schedulers"]),
@@ -193,14 +193,8 @@ def _as_held(value: Any, live: Any) -> Any:  # noqa: ANN401 - a state_dict may h
 
 def _names(state: State) -> dict[Tensor, str]:
     """Name what optimizers may hold: the model's parameters as it does, the loss's behind ``loss_fn/``."""
-    of_loss = {parameter: f"loss_fn/{name}" for name, parameter in _loss(state).named_parameters()}
+    of_loss = {parameter: f"loss_fn/{name}" for name, parameter in module_of(state.loss_fn).named_parameters()}
     return {**of_loss, **{parameter: name for name, parameter in state.model.named_parameters()}}
-
-
-def _loss(state: State) -> nn.Module:
-    """Return the loss as a module; a function is one without a state."""
-    loss = state.loss_fn.loss_fn if isinstance(state.loss_fn, Mixed) else state.loss_fn
-    return loss if isinstance(loss, nn.Module) else nn.Identity()
 
 
 def _parts(state: State) -> dict[str, Algorithm | Callback]:
