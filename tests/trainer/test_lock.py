@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from cutmix.core.callback import Callback
 from cutmix.trainer import Trainer
 from cutmix.trainer.lock import locked
 
@@ -66,11 +67,12 @@ def test_a_folder_can_be_taken_again(tmp_path):
             pass
 
 
-def test_a_trainer_that_is_refused_leaves_the_log_of_the_other_alone(tmp_path):
+@pytest.mark.parametrize("act", [lambda one: one.fit("1ep"), lambda one: one.eval(), lambda one: one.save_checkpoint()])
+def test_a_trainer_that_is_refused_leaves_the_log_of_the_other_alone(act, tmp_path):
     def trainer():
         batches = [(torch.rand(4, 6), torch.arange(4) % 3)] * 4
         settings = {"device": "cpu", "progress_bar": False, "seed": 0, "save_folder": tmp_path, "autoresume": True}
-        return Trainer(nn.Linear(6, 3), batches, **settings)
+        return Trainer(nn.Linear(6, 3), batches, batches, **settings)
 
     trainer().fit()
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -79,10 +81,24 @@ def test_a_trainer_that_is_refused_leaves_the_log_of_the_other_alone(tmp_path):
     other = trainer()
 
     with locked(tmp_path), pytest.raises(ValueError, match="this trainer's alone"):
-        other.fit("1ep")
+        act(other)
     assert (tmp_path / "metrics.jsonl").read_text() == written
     other.fit("1ep")
     assert "a step behind" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_who_trains_may_measure_and_save_meanwhile(tmp_path):
+    class Busy(Callback):
+        def epoch_end(self, state, logger):
+            trainer.eval()
+            trainer.save_checkpoint()
+
+    batches = [(torch.rand(4, 6), torch.arange(4) % 3)] * 2
+    settings = {"device": "cpu", "progress_bar": False, "seed": 0, "save_folder": tmp_path, "callbacks": Busy()}
+    trainer = Trainer(nn.Linear(6, 3), batches, batches, "2ep", **settings)
+    trainer.fit()
+
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):

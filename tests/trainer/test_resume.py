@@ -11,7 +11,11 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 from cutmix.algorithms import CutMix
 from cutmix.algorithms.schedule import linear
 from cutmix.core.callback import Callback
+from cutmix.core.world import World
 from cutmix.trainer import Trainer
+from cutmix.trainer.checkpoint import Content
+from cutmix.trainer.manifest import CheckpointError
+from cutmix.trainer.saving import check_same_start
 
 BATCHES = 5
 """In an epoch: four of eight samples and one of five."""
@@ -63,6 +67,14 @@ class Stop(Callback):
             raise ConnectionAbortedError
 
 
+class StopAtTheEnd(Callback):
+    """Ends a run when the last epoch has ended, and before that is saved."""
+
+    def epoch_end(self, state, logger):
+        if state.is_over:
+            raise ConnectionAbortedError
+
+
 def run(folder, make=shuffled, stop=None, **settings):
     """Train for two epochs, saving after every batch, or from where the run in the folder was stopped."""
     model = network()
@@ -71,13 +83,13 @@ def run(folder, make=shuffled, stop=None, **settings):
         model,
         make(),
         DataLoader(samples(11), 4),
-        "2ep",
+        settings.pop("max_duration", "2ep"),
         [CutMix(alpha=linear(1.0, 0.2))],
         optimizers=optimizer,
         schedulers=torch.optim.lr_scheduler.MultiStepLR(optimizer, [1]),
         seed=3,
         device="cpu",
-        callbacks=[] if stop is None else [Stop(stop)],
+        callbacks=[] if stop is None else [stop if isinstance(stop, Callback) else Stop(stop)],
         progress_bar=False,
         save_folder=folder,
         autoresume=True,
@@ -120,6 +132,27 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.parametrize("stop", [1, 3, BATCHES - 1, BATCHES, BATCHES + 1, 2 * BATCHES - 1])
 def test_it_ends_with_the_same_bytes_wherever_it_was_stopped(stop, uninterrupted, tmp_path):
     assert stopped_and_resumed(tmp_path, stop) == uninterrupted
+
+
+@pytest.mark.parametrize("duration", ["2ep", f"{2 * BATCHES}ba", f"{2 * 37}sp"])
+def test_a_run_that_was_stopped_after_its_last_step_has_the_end_of_that_epoch_to_come(
+    duration, uninterrupted, tmp_path
+):
+    schedule = {"max_duration": duration}
+    whole = digest(run(tmp_path / "whole", **schedule), tmp_path / "whole")
+
+    assert stopped_and_resumed(tmp_path / "parts", StopAtTheEnd(), **schedule) == whole == uninterrupted
+
+
+def test_ranks_that_see_other_checkpoints_are_refused():
+    class Two(World):
+        def gathered(self, value):
+            return [value, "none"]
+
+    content = Content({}, {"timestamp": {"epoch": 1, "batch": 5}})
+    with pytest.raises(CheckpointError, match="must go on from one checkpoint, got ep1-ba5, none on ranks 0 to 1"):
+        check_same_start(content, Two(size=2))
+    check_same_start(None, Two(size=2))
 
 
 def test_a_second_and_a_third_resume_change_nothing(uninterrupted, tmp_path):

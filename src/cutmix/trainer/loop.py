@@ -80,7 +80,7 @@ class Loop:
         """Train on from where the state is."""
         self._state.model.train()
         self._run(Event.FIT_START)
-        while not self._state.is_over:
+        while not self._state.is_over or self._state.epoch_is_over:
             self._epoch()
         self._loggers.settle()
         self._run(Event.FIT_END)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cutmix.core.logger import Logger, Loggers
     from cutmix.core.state import State
+    from cutmix.core.world import World
     from cutmix.trainer.checkpoint import Content
     from cutmix.trainer.loggers import JsonLines
 
@@ -228,6 +229,20 @@ def starting_point(load_path: str | Path | None, folder: Path | None, *, autores
 def is_of(start: Path, folder: Path | None) -> bool:
     """Tell whether a checkpoint is of the run in ``folder``, whose files go on with it."""
     return folder is not None and start.absolute().parent == (folder / FOLDER).absolute()
+
+
+def check_same_start(content: Content | None, world: World) -> None:
+    """Refuse ranks that would go on from different steps, as where each machine has a folder of its own.
+
+    Raises:
+        CheckpointError: telling what each rank has found.
+    """
+    found = world.gathered("none" if content is None else name_for(Timestamp(**content.values["timestamp"])))
+    if len(set(found)) > 1:
+        raise CheckpointError(
+            f"all processes must go on from one checkpoint, got {', '.join(found)} on ranks 0 to {world.size - 1}; "
+            "keep load_path and save_folder where every machine sees them"
+        )
 
 
 def go_on(content: Content, state: State, loggers: Loggers) -> None:

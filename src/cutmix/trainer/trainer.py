@@ -43,7 +43,7 @@ from cutmix.trainer.precision import precision_for, scaler_for
 from cutmix.trainer.processes import join
 from cutmix.trainer.progress import ProgressBar, say
 from cutmix.trainer.runtime import check_deterministic, deterministic, device_for, generators_of, seeded
-from cutmix.trainer.saving import Saver, go_on, is_of, starting_point
+from cutmix.trainer.saving import Saver, check_same_start, go_on, is_of, starting_point
 from cutmix.trainer.saving import Settings as SavingSettings
 from cutmix.trainer.scores import TrainMetrics, on_device
 from cutmix.trainer.signals import Signals
@@ -169,7 +169,7 @@ class Trainer:
         world = join(place)
         aloud = progress_bar and world.rank == 0
         context = precision_for(place, precision)
-        self._is_closed = self._has_ended = False
+        self._is_closed = self._has_ended = self._holds_folder = False
         self._autoresume = autoresume
         self._is_deterministic = deterministic_mode
         if deterministic_mode:
@@ -177,6 +177,7 @@ class Trainer:
         self._folder = folder = None if save_folder is None else Path(save_folder)
         start = starting_point(load_path, folder, autoresume=autoresume)
         content = None if start is None else read(start)
+        check_same_start(content, world)
         seed = world.broadcast(_seed_for(content.values["seed"] if seed is None and content is not None else seed))
         limit = limit_for("train_subset_num_batches", train_subset_num_batches)
         use = Use(seed, limit, world, aloud=aloud, count=lambda batch: num_samples(get_item(batch, input_key)))
@@ -276,9 +277,9 @@ class Trainer:
         evaluations = self._evaluated if eval_dataloader is None else self._evaluations.of(eval_dataloader)
         if not evaluations:
             raise ValueError("eval_dataloader must be given to evaluate, got None; pass it here or to the Trainer")
-        with self._determined():
+        with self._folder_held(), self._determined():
             measured = {name: figure for each in evaluations for name, figure in each.measure(self._run).items()}
-        self._loggers.settle()
+            self._loggers.settle()
         return measured
 
     def save_checkpoint(self) -> Path:
@@ -286,7 +287,8 @@ class Trainer:
         self._check_open("save_checkpoint")
         if self._saver is None:
             raise ValueError("save_folder must be given to save, got none: name a folder, and leave save_interval on")
-        return self._saver.save(self.state)
+        with self._folder_held():
+            return self._saver.save(self.state)
 
     @property
     def best_checkpoint(self) -> Path | None:
@@ -318,12 +320,13 @@ class Trainer:
         go_on(content, self.state, self._loggers)
         if in_place and self._saver is not None:
             self._saver.take_over(content)
-        self._has_ended = self.state.is_over
+        # Stopped between its last step and the end of that epoch, it has both that and its evaluation to come.
+        self._has_ended = self.state.is_over and not self.state.epoch_is_over
 
     @contextmanager
     def _folder_held(self) -> Generator[None]:
-        """Hold ``save_folder``, and the files in it, for this run alone."""
-        if self._folder is None or self.state.rank:
+        """Hold ``save_folder``, and the files in it, for this run alone; what ``fit`` calls finds it held."""
+        if self._folder is None or self.state.rank or self._holds_folder:
             yield
             return
         make_folder(self._folder)
@@ -332,7 +335,11 @@ class Trainer:
                 if self._autoresume:
                     file.set_aside()
                 file.claim()
-            yield
+            self._holds_folder = True
+            try:
+                yield
+            finally:
+                self._holds_folder = False
 
     def _check_open(self, method: str) -> None:
         if self._is_closed:
@@ -349,6 +356,8 @@ class Trainer:
     def _aim(self, duration: int | str | Time | None) -> None:
         """Set ``state.max_duration``, and refuse to train for nothing."""
         state = self.state
+        if duration is None and state.is_over and state.epoch_is_over:
+            return
         state.stop_reason = None
         if duration is not None:
             state.max_duration = Time.parse(duration).after(state.timestamp)
