@@ -30,6 +30,7 @@ EPOCHS, STEPS_AN_EPOCH, BATCH = 4, 12, 4
 INTERVAL = 5
 KEPT = 3
 CLASSES = 3
+STALL_SECONDS = 60.0
 
 
 @final
@@ -147,14 +148,19 @@ class Progress(Callback):
     def before_forward(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         if state.timestamp.batch + 1 == self._job.stalled_step:
             (self._job.folder / "stalled").touch()
-            time.sleep(60)
+            time.sleep(STALL_SECONDS)
 
     def batch_end(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         if state.world.rank == 0:
             with self._job.steps_file.open("ab") as file:
                 file.write(b".")
-            while state.timestamp.batch == self._job.gate and not self._job.open_file.exists():
-                time.sleep(0.001)
+            if state.timestamp.batch == self._job.gate:
+                self._wait()
+
+    def _wait(self) -> None:
+        end = time.monotonic() + STALL_SECONDS  # the harness itself may be gone
+        while not self._job.open_file.exists() and time.monotonic() < end:
+            time.sleep(0.001)
 
 
 def network() -> nn.Module:
