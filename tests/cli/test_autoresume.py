@@ -56,6 +56,17 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(train, tmp_
     assert len(list((tmp_path / "parts" / "checkpoints").iterdir())) == 2
 
 
+def test_a_run_that_is_stopped_says_how_to_go_on_and_then_from_where(pictures, tmp_path, monkeypatch, capsys):
+    options = ["train", "--data", str(pictures), "--batch-size", "4", "--max-duration", "2ep", "--save-interval", "1ba"]
+    with monkeypatch.context() as patched:
+        stop_at(patched, 2)
+        assert main([*options, "--save-folder", str(tmp_path / "run")]) == 130
+    assert f"stopped; go on with --save-folder {tmp_path / 'run'} --autoresume" in capsys.readouterr().out
+
+    assert main([*options, "--save-folder", str(tmp_path / "run"), "--autoresume"]) == 0
+    assert f"Going on from {tmp_path / 'run' / 'checkpoints' / 'ep0-ba2'}." in capsys.readouterr().err
+
+
 def test_a_run_that_is_over_is_left_as_it_is(train, tmp_path):
     assert train(tmp_path, "--autoresume") == 0
     before = (tmp_path / "metrics.jsonl").read_bytes()

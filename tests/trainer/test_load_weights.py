@@ -263,6 +263,21 @@ def test_nothing_stays_allowed_after_a_load(tmp_path):
     assert torch.serialization.get_safe_globals() == before
 
 
+def test_of_a_run_the_newest_checkpoint_is_taken(tmp_path):
+    older, newer, model = network(1), network(2), network(3)
+    for name, saved in {"ep1-ba8": older, "ep2-ba16": newer}.items():
+        write(tmp_path / "checkpoints" / name, Content({"weights": saved.state_dict()}, {}))
+
+    load_weights(model, tmp_path)
+    assert same(copied(model), copied(newer))
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused_by_what_it_lacks(tmp_path):
+    (tmp_path / "pictures").mkdir()
+
+    refused(network(), tmp_path, "manifest.json must be there, got no such file", CheckpointError)
+
+
 def test_a_torn_checkpoint_is_refused_by_its_file(tmp_path):
     folder = as_checkpoint(network(1).state_dict(), tmp_path)
     (folder / "weights.safetensors").write_bytes(b"torn")

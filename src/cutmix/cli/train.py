@@ -1,6 +1,7 @@
 """``cutmix train``: one run."""
 
 import re
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -42,6 +43,8 @@ def train(  # noqa: PLR0913 - the options of a command line
         parallelism: Under a launcher: ddp, a whole network in each process, or fsdp, a share of its weights in each.
         quiet: Print nothing.
     """
+    # DDP says so of convolutions of 1x1, whose strides read both ways; they are no slower.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     world = join(device_for(None))
     settings = Settings(task=task, algorithms=tuple(chain.from_iterable(algorithms)), seed=seed)
     folder = RunFolder(save_folder or dated(f"{task.model}-{settings.arm}"))
@@ -66,7 +69,11 @@ def _quietly(job: Job, folder: RunFolder, saving: Saving, parallelism: Way) -> i
 
 def _aloud(job: Job, folder: RunFolder, saving: Saving, parallelism: Way) -> int:
     print(*job.splits.notes, sep="\n")
-    job.run(folder, saving, parallelism, progress_bar=True)
+    try:
+        job.run(folder, saving, parallelism, progress_bar=True)
+    except (KeyboardInterrupt, SystemExit):
+        print(f"stopped; go on with --save-folder {folder.path} --autoresume")
+        raise
     last = folder.last_evaluation
     said = [
         f"test accuracy {100 * last['eval/accuracy']:.1f} %, test loss {last['eval/loss']:.3f}",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from itertools import count
 from json import JSONEncoder
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, final
 
@@ -14,7 +16,6 @@ from cutmix.core.logger import Logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from cutmix.core.logger import Figure
     from cutmix.core.state import State
@@ -47,7 +48,7 @@ class JsonLines(Logger):
         if self._path.exists() and not self._is_ours:
             raise ValueError(
                 f"save_folder must hold no other run, got {self._path.parent} with a {self._path.name} in it; "
-                "name another folder, or move that file away"
+                "name another folder, move that file away, or go on with autoresume=True"
             )
         if self._end is not None and self._is_ours:
             os.truncate(self._path, self._end)
@@ -100,6 +101,20 @@ class JsonLines(Logger):
         if self._path.exists() and not self._is_ours:
             names = (self._path.with_name(f"{self._path.name}.{number}") for number in count(1))
             self._path.rename(next(name for name in names if not name.exists()))
+
+
+def checked_folder(save_folder: str | Path) -> Path:
+    """Return the folder of a run, of this machine.
+
+    Raises:
+        ValueError: when it is an address, or a format string of Composer's.
+    """
+    if re.search(r"^\w+://|\{\w+\}", str(save_folder)):
+        raise ValueError(
+            f"save_folder must be a folder of this machine, no address or format string, got {str(save_folder)!r}; "
+            "name the folder itself, and copy its checkpoints to a store when they are written"
+        )
+    return Path(save_folder)
 
 
 def make_folder(folder: Path) -> None:

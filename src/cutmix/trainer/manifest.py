@@ -125,11 +125,11 @@ def _plain_files(folder: Path) -> set[str]:
             found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
     except OSError as error:
         raise _refusal(folder, "be a folder that can be read", f"'{error.strerror}'") from error
+    if MANIFEST not in found:
+        raise _refusal(folder / MANIFEST, "be there", "no such file")
     for name in sorted(found):
         if not found[name]:
             raise _refusal(folder / name, "be a plain file", "a link, a folder or a device")
-    if MANIFEST not in found:
-        raise _refusal(folder / MANIFEST, "be there", "no such file")
     return set(found)
 
 

@@ -215,7 +215,7 @@ class Saver(Callback):
 def starting_point(load_path: str | Path | None, folder: Path | None, *, autoresume: bool) -> Path | None:
     """Return the checkpoint to go on from: the newest of the run's own that verifies, else what ``load_path`` names."""
     if not autoresume:
-        return None if load_path is None else _named(Path(load_path))
+        return None if load_path is None else named(Path(load_path))
     if folder is None:
         raise ValueError(
             "autoresume must come with a save_folder, got none: name the folder to look for checkpoints in"
@@ -251,7 +251,7 @@ def go_on(content: Content, state: State, loggers: Loggers) -> None:
     loggers.load_state_dict(content.values["loggers"])
 
 
-def _named(path: Path) -> Path:
+def named(path: Path) -> Path:
     """Return the checkpoint at ``path``, which may be that of a run too: then its newest is taken."""
     for parent in (path, path / FOLDER):
         if checkpoints(parent):

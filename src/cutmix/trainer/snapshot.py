@@ -165,7 +165,7 @@ def _data_differences(saved: Mapping[str, Any], state: State) -> Iterator[str]:
 def _module_differences(what: str, module: nn.Module, saved: Mapping[str, Any]) -> Iterator[str]:
     live = module.state_dict()
     yield from (f"it lacks {name} of {what}" for name in live if name not in saved)
-    yield from (f"it holds {name}, which {what} has not" for name in saved if name not in live)
+    yield from (f"it holds {name}, which {what} has not" for name in sorted(set(saved) - set(live)))
     for name, value in live.items():
         if name in saved and (here := _form(value)) != (there := _form(saved[name])) and here:
             yield f"its {name} is {there}, that of {what} is {here}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import torch
@@ -28,7 +28,7 @@ from cutmix.trainer.composer_models import ComposerLoss, is_composers, metrics_o
 from cutmix.trainer.evaluators import Evaluations, Evaluator
 from cutmix.trainer.finite import LossWatch, SkipNonFinite
 from cutmix.trainer.lock import locked
-from cutmix.trainer.loggers import JsonLines, Timings, make_folder
+from cutmix.trainer.loggers import JsonLines, Timings, checked_folder, make_folder
 from cutmix.trainer.loop import Loop, Settings
 from cutmix.trainer.optim import (
     CosineWithWarmup,
@@ -50,8 +50,9 @@ from cutmix.trainer.signals import Signals
 from cutmix.trainer.sources import Use, limit_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
     from types import TracebackType
 
     from torch import Tensor
@@ -174,7 +175,7 @@ class Trainer:
         self._is_deterministic = deterministic_mode
         if deterministic_mode:
             check_deterministic(place)
-        self._folder = folder = None if save_folder is None else Path(save_folder)
+        self._folder = folder = None if save_folder is None else checked_folder(save_folder)
         start = starting_point(load_path, folder, autoresume=autoresume)
         content = None if start is None else read(start)
         check_same_start(content, world)
@@ -240,12 +241,13 @@ class Trainer:
         self._loop = None if batches is None else self._loop_over(batches, settings)
         if not self.state.optimizers and train_dataloader is not None:
             self._take_default_optimizer(aloud=aloud)
-        if compile:
-            self.state.forward = torch.compile(self.state.forward, **({} if compile is True else compile))
+        self.state.forward = _compiled(self.state.forward, compile)
         with self._chance():
             self._run(Event.INIT)
         if start is not None and content is not None:
             self._go_on(content, in_place=is_of(start, folder))
+            if aloud:
+                say(f"Going on from {start}.")
 
     def fit(self, duration: int | str | Time | None = None) -> None:
         """Train until ``max_duration``, or for ``duration`` from where training stopped, mid-epoch too.
@@ -393,6 +395,14 @@ def _seed_for(seed: int | None) -> int:
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise TypeError(f"seed must be a whole number, got {seed!r}; None takes torch.initial_seed()")
     return seed
+
+
+def _compiled(forward: Callable[..., Any], settings: object) -> Callable[..., Any]:
+    if settings is None or settings is False:
+        return forward
+    if not isinstance(settings, bool | Mapping):
+        raise TypeError(f"compile must be True, False or a dict of torch.compile's settings, got {settings!r}")
+    return torch.compile(forward, **({} if settings is True else settings))
 
 
 def _several(argument: str, given: Any, *kinds: type[Part]) -> list[Part]:  # noqa: ANN401 - checked here

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cutmix.trainer.checkpoint import read_weights
+from cutmix.trainer.saving import named
 from cutmix.trainer.tensorfile import sight_of
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> Dif
 
     Args:
         model: any module; its tensors keep their devices, dtypes and strides.
-        path: a checkpoint of ours (its folder), a ``.safetensors`` file, a state dict written by ``torch.save``, or a
-            Composer checkpoint. Nothing in it is ever run.
+        path: a checkpoint of ours (its folder), a run's ``save_folder``, whose newest is taken, a ``.safetensors``
+            file, a state dict written by ``torch.save``, or a Composer checkpoint. Nothing in it is ever run.
         strict: whether all names must be in both; else what is in one alone is left, and returned.
 
     Raises:
@@ -126,7 +127,7 @@ def _misfits(name: str, saved: Tensor, live: Tensor) -> Iterator[str]:
 
 def _weights_in(path: Path) -> dict[str, Tensor]:
     if path.is_dir():
-        return dict(read_weights(path))
+        return dict(sorted(read_weights(named(path)).items()))
     if path.suffix == ".safetensors":
         return _from_safetensors(path)
     return _state_dict_in(path, _loaded(path))
