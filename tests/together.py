@@ -250,7 +250,8 @@ def evaluated(rank):
     measured = []
     for parallelism in ("ddp", "fsdp"):
         model = network()
-        metrics = {"hits": Hits(), "torch's": torchmetrics.Accuracy("multiclass", num_classes=3)}
+        area = torchmetrics.AUROC("multiclass", num_classes=3)  # which keeps all outputs, in lists
+        metrics = {"hits": Hits(), "torch's": torchmetrics.Accuracy("multiclass", num_classes=3), "area": area}
         sets = {str(size): loader(size, shuffle=True) for size in (2, 4, 16)}
         listed = {"listed": list(loader(5))}
         trainer = Trainer(

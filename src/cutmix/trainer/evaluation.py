@@ -85,7 +85,7 @@ class Evaluation:
             run(Event.EVAL_BATCH_END)
         own = {name: list(zip(torch.stack(values).tolist(), samples, strict=True)) for name, values in scores.items()}
         return {f"{self.prefix}/{name}": mean for name, mean in _means(state.world.gathered(own)).items()} | computed(
-            self.metrics, self.prefix
+            self.metrics, self.prefix, state
         )
 
     def _go_along(self, state: State) -> None:

@@ -17,7 +17,7 @@ from cutmix.losses import Mixed, is_cross_entropy, mixed_in
 from cutmix.metrics import Hits, accuracy, hits
 from cutmix.targets import MixedTarget
 from cutmix.trainer.composer_models import update
-from cutmix.trainer.metric_state import Keeping, make_savable, metric_state, put_back_metric
+from cutmix.trainer.metric_state import Keeping, fill_up, make_savable, metric_state, put_back_metric
 from cutmix.trees import leaves, walk
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class TrainMetrics(Callback):
         updated = set().union(*state.world.gathered(self._updated))
         if updated:
             measured = {name: metric for name, metric in self._metrics.items() if name in updated}
-            logger.log_metrics({"epoch": state.epoch, **computed(measured, "train")}, state.timestamp.batch)
+            logger.log_metrics({"epoch": state.epoch, **computed(measured, "train", state)}, state.timestamp.batch)
         self._updated.clear()
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -194,8 +194,10 @@ def eval_scores(state: State, target: Any) -> dict[str, Tensor]:  # noqa: ANN401
     return {"accuracy": accuracy(state.outputs, target)} if _are_classes(state, target) else {}
 
 
-def computed(metrics: Mapping[str, Metric], prefix: str) -> dict[str, float]:
+def computed(metrics: Mapping[str, Metric], prefix: str, state: State) -> dict[str, float]:
     """Return what ``metrics`` measured, and reset them."""
+    for metric in metrics.values():
+        fill_up(metric, state.world, state.device)
     figures = {f"{prefix}/{name}": float(metric.compute()) for name, metric in metrics.items()}
     for metric in metrics.values():
         metric.reset()
