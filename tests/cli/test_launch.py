@@ -274,6 +274,7 @@ def test_a_launch_that_cannot_be_is_one_line(arguments, complaint, capsys):
     ("arguments", "options"),
     [
         (["-n", "2", "script.py", "-n", "3"], 2),
+        (["-n2", "script.py", "--lr", "3"], 1),
         (["--processes=2", "script.py"], 1),
         (["-n", "2", "-m", "module", "--lr", "3"], 3),
         (["-n", "2", "--", "--odd.py"], 2),

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -107,8 +108,13 @@ def set_apart(arguments: Sequence[str]) -> list[str]:
     while place < len(arguments) and arguments[place].startswith("-"):
         if arguments[place] == "--":
             return [*arguments]
-        place += 1 if arguments[place] in FLAGS or "=" in arguments[place] else 2
+        place += 1 if arguments[place] in FLAGS or _has_its_value(arguments[place]) else 2
     return [*arguments[:place], "--", *arguments[place:]]
+
+
+def _has_its_value(option: str) -> bool:
+    """Tell whether the value is written together with the option, as in ``-n2``."""
+    return "=" in option or re.fullmatch(r"-n\d+", option) is not None
 
 
 def _torchrun(arguments: list[str], processes: int) -> int:
