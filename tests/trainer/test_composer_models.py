@@ -16,6 +16,7 @@ from cutmix.integrations.torchmetrics import MixedAccuracy
 from cutmix.losses import mixed
 from cutmix.targets import MixedTarget
 from cutmix.trainer import Trainer
+from cutmix.trainer.composer_models import is_composers
 from two_ranks import said_by_two_ranks
 
 IMAGES, LABELS = torch.rand(8, 3, 6, 5, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
@@ -279,3 +280,16 @@ def test_composers_own_classifier_trains():
     trainer, _ = trained(model, algorithms=CutMix(), eval_dataloader=BATCHES)
 
     assert "eval/MulticlassAccuracy" in trainer.eval()
+
+
+def test_a_model_with_metrics_of_its_own_may_call_its_batch_as_it_likes():
+    class Other(nn.Module):
+        def loss(self, outputs, targets): ...
+
+        def update_metric(self, targets, outputs, metric): ...
+
+    class Plain(nn.Module):
+        def loss(self, outputs, targets): ...
+
+    assert is_composers(Other())
+    assert not is_composers(Plain())

@@ -24,9 +24,16 @@ if TYPE_CHECKING:
 
 
 def is_composers(model: nn.Module) -> bool:
-    """Tell whether the loss of ``model`` is a method of its own, of outputs and a batch, as Composer's models have."""
+    """Tell whether the loss of ``model`` is a method of its own, of outputs and a batch, as Composer's models have.
+
+    The batch is known by its name, or whatever it is called by ``update_metric`` beside it.
+    """
     loss = getattr(model, "loss", None)
-    return inspect.ismethod(loss) and list(inspect.signature(loss).parameters)[1:2] == ["batch"]
+    if not inspect.ismethod(loss):
+        return False
+    return inspect.ismethod(getattr(model, "update_metric", None)) or (
+        list(inspect.signature(loss).parameters)[1:2] == ["batch"]
+    )
 
 
 def metrics_of(model: nn.Module, *, is_train: bool) -> dict[str, Metric]:
