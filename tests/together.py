@@ -1,6 +1,9 @@
 """What several processes do in the tests: each function returns what a rank has come to."""
 
 import hashlib
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
@@ -268,3 +271,16 @@ def evaluated(rank):
         model.seen += rank
         measured.append(trainer.eval())
     return measured
+
+
+def not_saved(rank):
+    """Save where only rank 0 meets what stands in the way."""
+    with TemporaryDirectory() as own:
+        trainer, _, _ = trained(network(Plain), save_folder=own, save_interval="9ep")
+        if rank == 0:
+            shutil.rmtree(f"{own}/checkpoints")
+            Path(own, "checkpoints").touch()
+        try:
+            trainer.save_checkpoint()
+        except OSError as error:
+            return [str(error).split(",")[0], trainer.state.world.counts(rank)]

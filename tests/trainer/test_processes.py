@@ -210,3 +210,11 @@ def test_a_way_of_training_that_is_none_is_refused():
         ValueError, match="parallelism must be 'ddp', 'fsdp' or a function of the model, got 'dp'; None"
     ):
         Trainer(nn.Linear(2, 2), parallelism="dp")
+
+
+def test_what_keeps_rank_0_from_saving_is_raised_on_all_ranks():
+    first, second = (told["not_saved"] for told in ranks.run("together", 2, "not_saved"))
+
+    assert first == second
+    assert "save_folder must take a checkpoint of" in first[0]
+    assert first[1] == [0, 1]

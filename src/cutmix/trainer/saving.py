@@ -147,10 +147,10 @@ class Saver(Callback):
         check_finite(state)
         folder, content = self._settings.folder / name_for(state.timestamp), capture(state)
         self._loggers.settle()
-        if state.world.rank == 0:
-            write(folder, replace(content, values={**content.values, **self._values()}))
-            self._prune(folder)
-        state.world.barrier()  # nobody leaves before it is written
+        # Nobody leaves before it is written, nor goes on where it is not.
+        failure = state.world.broadcast(self._written(folder, content) if state.world.rank == 0 else None)
+        if failure is not None:
+            raise failure
         self._last, self._saved = monotonic(), state.timestamp
         return folder
 
@@ -165,6 +165,15 @@ class Saver(Callback):
         self._best, self._best_name = saved["best"], saved["best_name"]
         for file in self._files:
             file.go_on_at(saved["files"][file.name])
+
+    def _written(self, folder: Path, content: Content) -> OSError | ValueError | None:
+        """Write ``content``; return what stood in the way, if anything did."""
+        try:
+            write(folder, replace(content, values={**content.values, **self._values()}))
+            self._prune(folder)
+        except (OSError, ValueError) as error:
+            return error
+        return None
 
     def _values(self) -> dict[str, Any]:
         loggers = self._loggers.state_dict()  # which writes out what the files hold back
