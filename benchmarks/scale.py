@@ -25,10 +25,10 @@ from cutmix.algorithms import CutMix
 from cutmix.core.world import World
 from cutmix.keys import generator_for
 from cutmix.trainer import Trainer
-from cutmix.trainer.checkpoint import name_for, read, write
-from cutmix.trainer.order import batches_of
-from cutmix.trainer.snapshot import capture, restore
-from cutmix.trainer.sources import Use
+from cutmix.trainer.batches.order import batches_of
+from cutmix.trainer.batches.sources import Use
+from cutmix.trainer.checkpoints.checkpoint import name_for, read, write
+from cutmix.trainer.checkpoints.snapshot import capture, restore
 from recording import record, spread
 from timing import Pace, measure
 

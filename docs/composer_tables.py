@@ -8,7 +8,7 @@ from typing import Literal
 from cutmix import algorithms
 from cutmix.core import Event
 from cutmix.trainer import Trainer
-from cutmix.trainer.composer_arguments import LEFT_OUT, RENAMED, arguments_of
+from cutmix.trainer.composer.arguments import LEFT_OUT, RENAMED, arguments_of
 
 PAGE = Path(__file__).with_name("composer.md")
 SAVED = Path(__file__).with_name("composer_signatures.json")

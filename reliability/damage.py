@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cutmix.trainer.checkpoint import Content, checkpoints, newest, read, write
-from cutmix.trainer.manifest import Listed, Manifest
-from cutmix.trainer.weights import load_weights
+from cutmix.trainer.checkpoints.checkpoint import Content, checkpoints, newest, read, write
+from cutmix.trainer.checkpoints.manifest import Listed, Manifest
+from cutmix.trainer.checkpoints.weights import load_weights
 from reliability.job import Job, network
 from reliability.runs import check_same, copy_of_undisturbed, finish, undisturbed
 

@@ -16,7 +16,7 @@ from torch import nn
 from cutmix.__main__ import main
 from cutmix.core import Callback
 from cutmix.trainer import Trainer
-from cutmix.trainer.checkpoint import checkpoints, read
+from cutmix.trainer.checkpoints.checkpoint import checkpoints, read
 from reliability.job import BATCH, STEPS_AN_EPOCH, Job
 from reliability.processes import started
 from reliability.runs import running

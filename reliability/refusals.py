@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cutmix.trainer.checkpoint import checkpoints, verify
+from cutmix.trainer.checkpoints.checkpoint import checkpoints, verify
 from reliability.job import INTERVAL, Job
 from reliability.processes import started
 from reliability.runs import SLACK, check_same, running, wait_for_step

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from cutmix.trainer.checkpoint import checkpoints, verify
+from cutmix.trainer.checkpoints.checkpoint import checkpoints, verify
 from reliability.job import INTERVAL, Job
 from reliability.processes import ROOT, Child, descendants, end_all, started, until
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from cutmix.trainer.checkpoint import Content, read, write
+from cutmix.trainer.checkpoints.checkpoint import Content, read, write
 
 
 def content(number=1.0):

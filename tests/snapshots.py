@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from cutmix.trainer import Trainer
-from cutmix.trainer.checkpoint import read, write
-from cutmix.trainer.snapshot import capture, restore
+from cutmix.trainer.checkpoints.checkpoint import read, write
+from cutmix.trainer.checkpoints.snapshot import capture, restore
 
 STEPS = 6
 IMAGES = torch.rand(STEPS, 4, 3, 6, 5, generator=torch.Generator().manual_seed(1))

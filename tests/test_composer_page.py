@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutmix.trainer.composer_arguments import LEFT_OUT, RENAMED
+from cutmix.trainer.composer.arguments import LEFT_OUT, RENAMED
 
 DOCS = Path(__file__).parents[1] / "docs"
 SAVED = json.loads((DOCS / "composer_signatures.json").read_text())

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from cutmix.core import Keyed
 from cutmix.core.keyed import Place, Seeding, drawing_by
-from cutmix.trainer.order import batches_of
-from cutmix.trainer.sources import Use
+from cutmix.trainer.batches.order import batches_of
+from cutmix.trainer.batches.sources import Use
 
 
 class Noise(Dataset):

@@ -7,7 +7,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from cutmix.algorithms import CutMix
 from cutmix.trainer import EMA, Trainer
-from cutmix.trainer.snapshot import capture, restore
+from cutmix.trainer.checkpoints.snapshot import capture, restore
 
 IMAGES = torch.rand(48, 3, 8, 6, generator=torch.Generator().manual_seed(1))
 BATCHES = [(images, torch.arange(4) % 4) for images in IMAGES.split(4)]

@@ -13,7 +13,7 @@ from cutmix.runs.config import steps_of
 from cutmix.runs.folder import RunFolder, read_json
 from cutmix.runs.settings import Settings, Task
 from cutmix.runs.train import prepare, train
-from cutmix.trainer.finite import NonFiniteLossError
+from cutmix.trainer.callbacks.finite import NonFiniteLossError
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from cutmix.core import Callback
 from cutmix.trainer import EMA, CosineWithWarmup, EarlyStopping, Evaluator, Trainer, parameter_groups
+from cutmix.trainer.checkpoints.snapshot import capture
 from cutmix.trainer.processes import full
-from cutmix.trainer.snapshot import capture
 
 torch.set_num_threads(1)
 IMAGES = torch.rand(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))

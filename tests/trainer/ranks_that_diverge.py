@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cutmix.trainer import NonFiniteLossError, SkipNonFinite, Trainer
-from cutmix.trainer.finite import check_finite
+from cutmix.trainer.callbacks.finite import check_finite
 
 torch.set_num_threads(1)
 warnings.filterwarnings("ignore")

@@ -13,8 +13,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from cutmix.algorithms import CutMix
 from cutmix.core import Logger
 from cutmix.trainer import EMA, Trainer
-from cutmix.trainer.checkpoint import read, write
-from cutmix.trainer.snapshot import capture, restore
+from cutmix.trainer.checkpoints.checkpoint import read, write
+from cutmix.trainer.checkpoints.snapshot import capture, restore
 
 torch.set_num_threads(1)
 warnings.simplefilter("error")

@@ -8,7 +8,7 @@ from torch import nn
 
 from cutmix.core import Callback, Time
 from cutmix.trainer import EMA, Trainer
-from cutmix.trainer.snapshot import capture, restore
+from cutmix.trainer.checkpoints.snapshot import capture, restore
 from snapshots import batches, digest, net
 from snapshots import trainer as of_snapshots
 

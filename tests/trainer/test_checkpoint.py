@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cutmix.core.time import Timestamp
-from cutmix.trainer.checkpoint import Content, checkpoints, name_for, newest, read, remove, write
-from cutmix.trainer.tensorfile import DTYPES, bytes_of, name_of
+from cutmix.trainer.checkpoints.checkpoint import Content, checkpoints, name_for, newest, read, remove, write
+from cutmix.trainer.checkpoints.tensorfile import DTYPES, bytes_of, name_of
 from small_checkpoints import content, number_in, two_in
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cutmix.trainer import checkpoint
-from cutmix.trainer.checkpoint import Content, checkpoints, newest, remove, sweep, write
+from cutmix.trainer.checkpoints import checkpoint
+from cutmix.trainer.checkpoints.checkpoint import Content, checkpoints, newest, remove, sweep, write
 from small_checkpoints import content, number_in, two_in
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cutmix.core.time import Timestamp
-from cutmix.trainer.checkpoint import checkpoints, newest, read, write
-from cutmix.trainer.codec import _KINDS, encode
-from cutmix.trainer.manifest import FORMAT
-from cutmix.trainer.tensorfile import bytes_of
+from cutmix.trainer.checkpoints.checkpoint import checkpoints, newest, read, write
+from cutmix.trainer.checkpoints.codec import _KINDS, encode
+from cutmix.trainer.checkpoints.manifest import FORMAT
+from cutmix.trainer.checkpoints.tensorfile import bytes_of
 
 HERE = Path(__file__).parent
 FIXTURES = HERE / "fixtures"

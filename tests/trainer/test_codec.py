@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
 
-from cutmix.trainer.codec import DEPTH, CodecError, decode, encode
-from cutmix.trainer.tensorfile import DTYPES, bytes_of, name_of
+from cutmix.trainer.checkpoints.codec import DEPTH, CodecError, decode, encode
+from cutmix.trainer.checkpoints.tensorfile import DTYPES, bytes_of, name_of
 
 FLOATS = st.floats() | st.sampled_from([0.0, -0.0, math.inf, -math.inf, math.nan, 5e-324, 1.7976931348623157e308])
 PLAIN = st.none() | st.booleans() | st.integers() | FLOATS | st.text() | st.binary() | st.sampled_from(["$", "$dict"])

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from cutmix.trainer import Trainer
-from cutmix.trainer.composer_arguments import LEFT_OUT, RENAMED
+from cutmix.trainer.composer.arguments import LEFT_OUT, RENAMED
 
 ARGUMENTS = {"model": nn.Linear(2, 2), "device": "cpu", "progress_bar": False}
 

@@ -16,7 +16,7 @@ from cutmix.integrations.torchmetrics import MixedAccuracy
 from cutmix.losses import mixed
 from cutmix.targets import MixedTarget
 from cutmix.trainer import Trainer
-from cutmix.trainer.composer_models import is_composers
+from cutmix.trainer.composer.models import is_composers
 from two_ranks import said_by_two_ranks
 
 IMAGES, LABELS = torch.rand(8, 3, 6, 5, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3

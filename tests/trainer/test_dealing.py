@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutmix.trainer.dealing import Piece, Share, cut, dealt, repeated
+from cutmix.trainer.batches.dealing import Piece, Share, cut, dealt, repeated
 
 SIZES = st.sampled_from([1, 2, 3, 4, 8])
 LISTS = st.lists(st.lists(st.integers(), min_size=1, max_size=9), max_size=12)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from cutmix import CutMix
 from cutmix.core import Callback
 from cutmix.trainer import SkipNonFinite, Trainer
-from cutmix.trainer.finite import NonFiniteLossError, check_finite
+from cutmix.trainer.callbacks.finite import NonFiniteLossError, check_finite
 from two_ranks import said_by_two_ranks
 
 BAD = 13  # the sample that is not finite

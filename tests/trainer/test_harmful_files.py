@@ -20,7 +20,7 @@ from torch import nn
 
 import cutmix
 from cutmix.trainer import Trainer, load_weights
-from cutmix.trainer.checkpoint import Content, read, write
+from cutmix.trainer.checkpoints.checkpoint import Content, read, write
 
 SOURCE = Path(cutmix.__file__).parent
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from cutmix.trainer import load_weights
-from cutmix.trainer.checkpoint import Content, write
-from cutmix.trainer.manifest import CheckpointError
+from cutmix.trainer.checkpoints.checkpoint import Content, write
+from cutmix.trainer.checkpoints.manifest import CheckpointError
 
 
 def network(seed=0):

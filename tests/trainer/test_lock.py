@@ -11,12 +11,12 @@ from torch import nn
 
 from cutmix.core.callback import Callback
 from cutmix.trainer import Trainer
-from cutmix.trainer.lock import locked
+from cutmix.trainer.checkpoints.lock import locked
 
 HOLD = """
 import sys
 from pathlib import Path
-from cutmix.trainer.lock import locked
+from cutmix.trainer.checkpoints.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     {then}
@@ -55,7 +55,7 @@ def test_a_second_trainer_of_one_process_is_refused_and_the_lock_stays(tmp_path)
     with locked(tmp_path):
         with pytest.raises(ValueError, match="another trainer of this process"), locked(tmp_path):
             pass
-        code = f"from pathlib import Path; from cutmix.trainer.lock import locked\nwith locked(Path({str(tmp_path)!r})): pass"
+        code = f"from pathlib import Path; from cutmix.trainer.checkpoints.lock import locked\nwith locked(Path({str(tmp_path)!r})): pass"
         refused = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
 
     assert f"process {os.getpid()} on" in refused.stderr

@@ -9,7 +9,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from cutmix import CutMix
 from cutmix.core import Algorithm, Event
 from cutmix.trainer import Trainer
-from cutmix.trainer.sources import makes_new_memory
+from cutmix.trainer.batches.sources import makes_new_memory
 
 IMAGES, LABELS = torch.rand(8, 3, 6, 4), torch.arange(8) % 3
 

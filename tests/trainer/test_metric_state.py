@@ -8,8 +8,8 @@ from torchmetrics.classification import MulticlassAUROC, MulticlassF1Score
 from cutmix.algorithms import CutMix
 from cutmix.core import Callback, Logger
 from cutmix.integrations.torchmetrics import MixedAccuracy, MixedCeiling
-from cutmix.trainer.checkpoint import read, write
-from cutmix.trainer.snapshot import capture, restore
+from cutmix.trainer.checkpoints.checkpoint import read, write
+from cutmix.trainer.checkpoints.snapshot import capture, restore
 from snapshots import net, trainer
 
 

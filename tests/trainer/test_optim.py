@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import StepLR
 from cutmix.core import Callback, Time
 from cutmix.core.time import Timestamp
 from cutmix.trainer import CosineWithWarmup, Trainer, parameter_groups
-from cutmix.trainer.snapshot import capture, restore
+from cutmix.trainer.checkpoints.snapshot import capture, restore
 from snapshots import digest, net
 from snapshots import trainer as of_snapshots
 

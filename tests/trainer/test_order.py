@@ -19,8 +19,8 @@ from torch.utils.data import (
 )
 
 from cutmix.core.world import World
-from cutmix.trainer.order import batches_of
-from cutmix.trainer.sources import Use, limit_for
+from cutmix.trainer.batches.order import batches_of
+from cutmix.trainer.batches.sources import Use, limit_for
 
 NUMBERS = TensorDataset(torch.arange(23))
 

@@ -9,8 +9,8 @@ from torch.optim import lr_scheduler as schedules
 
 from cutmix.core import Callback
 from cutmix.core.world import World
-from cutmix.trainer.manifest import CheckpointError
-from cutmix.trainer.snapshot import capture, restore
+from cutmix.trainer.checkpoints.manifest import CheckpointError
+from cutmix.trainer.checkpoints.snapshot import capture, restore
 from snapshots import digest, net, trainer
 
 

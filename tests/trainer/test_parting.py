@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutmix.trainer.parting import joined, parted, taken_out
+from cutmix.trainer.checkpoints.parting import joined, parted, taken_out
 
 LEAVES = st.none() | st.integers() | st.text("ab", max_size=2) | st.builds(torch.tensor, st.integers(0, 9))
 TREES = st.recursive(

@@ -11,7 +11,7 @@ from cutmix.core import Callback, Time
 from cutmix.core.state import State
 from cutmix.core.time import Timestamp
 from cutmix.trainer import Trainer
-from cutmix.trainer.progress import _total
+from cutmix.trainer.callbacks.progress import _total
 
 BATCHES = [(torch.rand(4, 3, 6, 5), torch.arange(4) % 2) for _ in range(6)]
 
@@ -21,7 +21,11 @@ class Clock(Callback):
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
-        for name in ("tqdm.std.time", "cutmix.trainer.progress.perf_counter", "cutmix.trainer.loggers.perf_counter"):
+        for name in (
+            "tqdm.std.time",
+            "cutmix.trainer.callbacks.progress.perf_counter",
+            "cutmix.trainer.loggers.perf_counter",
+        ):
             monkeypatch.setattr(name, lambda: self.now)
 
     def before_train_batch(self, state, logger):

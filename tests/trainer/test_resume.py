@@ -13,9 +13,9 @@ from cutmix.algorithms.schedule import linear
 from cutmix.core.callback import Callback
 from cutmix.core.world import World
 from cutmix.trainer import Trainer
-from cutmix.trainer.checkpoint import Content
-from cutmix.trainer.manifest import CheckpointError
-from cutmix.trainer.saving import check_same_start
+from cutmix.trainer.checkpoints.checkpoint import Content
+from cutmix.trainer.checkpoints.manifest import CheckpointError
+from cutmix.trainer.checkpoints.saving import check_same_start
 
 BATCHES = 5
 """In an epoch: four of eight samples and one of five."""

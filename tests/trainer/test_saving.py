@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from cutmix.core.callback import Callback
 from cutmix.core.time import Time
 from cutmix.trainer import Trainer
-from cutmix.trainer.checkpoint import checkpoints
-from cutmix.trainer.finite import NonFiniteLossError
-from cutmix.trainer.manifest import CheckpointError
-from cutmix.trainer.saving import Best, Interval
+from cutmix.trainer.callbacks.finite import NonFiniteLossError
+from cutmix.trainer.checkpoints.checkpoint import checkpoints
+from cutmix.trainer.checkpoints.manifest import CheckpointError
+from cutmix.trainer.checkpoints.saving import Best, Interval
 
 
 def loader():
@@ -62,7 +62,7 @@ def test_a_checkpoint_is_written_at_each_interval_and_at_the_end(interval, expec
 
 def test_by_the_clock_on_the_wall_it_is_due_when_the_time_has_passed(tmp_path, monkeypatch):
     minutes = iter(range(0, 1000, 1))
-    monkeypatch.setattr("cutmix.trainer.saving.monotonic", lambda: 60.0 * next(minutes))
+    monkeypatch.setattr("cutmix.trainer.checkpoints.saving.monotonic", lambda: 60.0 * next(minutes))
 
     trainer(tmp_path, save_interval="3min").fit()
     assert len(names(tmp_path)) > 2

@@ -10,8 +10,8 @@ from torch.optim import lr_scheduler as schedules
 
 from cutmix.algorithms import CutMix
 from cutmix.core import Algorithm, Callback
-from cutmix.trainer.checkpoint import read, write
-from cutmix.trainer.snapshot import capture, check_capture, restore
+from cutmix.trainer.checkpoints.checkpoint import read, write
+from cutmix.trainer.checkpoints.snapshot import capture, check_capture, restore
 from snapshots import batches, digest, net, resumed, trainer
 
 

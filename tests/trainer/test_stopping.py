@@ -8,7 +8,7 @@ from torch import nn
 
 from cutmix.core import Callback
 from cutmix.trainer import EarlyStopping, Evaluator, Trainer
-from cutmix.trainer.snapshot import capture, restore
+from cutmix.trainer.checkpoints.snapshot import capture, restore
 
 BATCHES = [(torch.rand(4, 3, 6, 5), torch.arange(4) % 2) for _ in range(4)]
 

@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from cutmix.core.world import World
 from cutmix.trainer import Trainer
-from cutmix.trainer.order import batches_of
-from cutmix.trainer.sources import Use
+from cutmix.trainer.batches.order import batches_of
+from cutmix.trainer.batches.sources import Use
 
 stateful = pytest.importorskip(
     "torchdata.stateful_dataloader", reason="a StatefulDataLoader comes with torchdata, which is not installed"

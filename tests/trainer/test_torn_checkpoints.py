@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from cutmix.trainer.checkpoint import checkpoints, newest, read, verify
-from cutmix.trainer.manifest import CheckpointError, NewerFormatError
+from cutmix.trainer.checkpoints.checkpoint import checkpoints, newest, read, verify
+from cutmix.trainer.checkpoints.manifest import CheckpointError, NewerFormatError
 from small_checkpoints import two_in
 
 FILES = ["manifest.json", "state.json", "training.safetensors", "weights.safetensors"]

@@ -15,7 +15,7 @@ from cutmix.cli.demo import demo
 from cutmix.cli.launch import launch, set_apart
 from cutmix.cli.train import train
 from cutmix.core.world import World
-from cutmix.trainer.finite import NonFiniteLossError
+from cutmix.trainer.callbacks.finite import NonFiniteLossError
 from cutmix.trainer.processes import join
 from cutmix.trainer.runtime import device_for
 

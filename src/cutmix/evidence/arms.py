@@ -22,7 +22,7 @@ from cutmix.runs.config import check_same, config_of
 from cutmix.runs.folder import RunFolder, check_writable, read_json, write_json
 from cutmix.runs.settings import Settings, Task
 from cutmix.runs.train import load_for, prepare
-from cutmix.trainer.finite import NonFiniteLossError
+from cutmix.trainer.callbacks.finite import NonFiniteLossError
 
 TICK = 0.5
 

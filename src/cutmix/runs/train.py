@@ -20,11 +20,11 @@ from cutmix.pictures import mixed_images
 from cutmix.runs.config import check_same, config_of
 from cutmix.runs.folder import RunFolder
 from cutmix.runs.settings import Settings, Task
-from cutmix.trainer.finite import NonFiniteLossError
+from cutmix.trainer.callbacks.finite import NonFiniteLossError
+from cutmix.trainer.checkpoints.saving import Interval
 from cutmix.trainer.optim import CosineWithWarmup
 from cutmix.trainer.processes import full, join
 from cutmix.trainer.runtime import device_for
-from cutmix.trainer.saving import Interval
 from cutmix.trainer.trainer import Trainer
 
 Way: TypeAlias = Literal["ddp", "fsdp"]

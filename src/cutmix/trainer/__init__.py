@@ -1,12 +1,12 @@
 """The training loop."""
 
-from cutmix.trainer.averaging import EMA
+from cutmix.trainer.callbacks.averaging import EMA
+from cutmix.trainer.callbacks.finite import NonFiniteLossError, SkipNonFinite
+from cutmix.trainer.callbacks.stopping import EarlyStopping
+from cutmix.trainer.checkpoints.weights import load_weights
 from cutmix.trainer.evaluators import Evaluator
-from cutmix.trainer.finite import NonFiniteLossError, SkipNonFinite
 from cutmix.trainer.optim import CosineWithWarmup, parameter_groups
-from cutmix.trainer.stopping import EarlyStopping
 from cutmix.trainer.trainer import Trainer
-from cutmix.trainer.weights import load_weights
 
 __all__ = [
     "EMA",

@@ -14,7 +14,7 @@ from cutmix.core.batch import num_samples, to_device
 from cutmix.core.event import Event
 from cutmix.keys import fold
 from cutmix.losses import mixed_in
-from cutmix.trainer.composer_models import outputs_of
+from cutmix.trainer.composer.models import outputs_of
 from cutmix.trainer.processes import reshard
 from cutmix.trainer.runtime import generators_of, seeded
 from cutmix.trainer.scores import computed, eval_scores, loss_of, take_in
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cutmix.core.runner import Runner
     from cutmix.core.state import State
     from cutmix.core.time import Time
-    from cutmix.trainer.order import Batches
+    from cutmix.trainer.batches.order import Batches
     from cutmix.trainer.scores import Metric
 
 

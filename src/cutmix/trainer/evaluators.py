@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from cutmix.core.time import Time
 from cutmix.keys import fold
+from cutmix.trainer.batches.order import batches_of
+from cutmix.trainer.batches.sources import Source, Use, check, limit_for
 from cutmix.trainer.evaluation import Evaluation
-from cutmix.trainer.order import batches_of
 from cutmix.trainer.scores import on_device
-from cutmix.trainer.sources import Source, Use, check, limit_for
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -13,8 +13,8 @@ from cutmix.core.event import Event
 from cutmix.core.logger import value_of
 from cutmix.keys import fold
 from cutmix.trainer import precision
-from cutmix.trainer.composer_models import outputs_of
-from cutmix.trainer.dealing import Share
+from cutmix.trainer.batches.dealing import Share
+from cutmix.trainer.composer.models import outputs_of
 from cutmix.trainer.loggers import EVERY
 from cutmix.trainer.optim import clip
 from cutmix.trainer.processes import unsynced
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from cutmix.core.logger import Figure, Loggers
     from cutmix.core.runner import Runner
     from cutmix.core.time import Timestamp
+    from cutmix.trainer.batches.order import Batches
     from cutmix.trainer.evaluation import Evaluation
-    from cutmix.trainer.order import Batches
 
 
 @final

@@ -16,8 +16,8 @@ from cutmix.core.world import World
 from cutmix.losses import Mixed, is_cross_entropy, mixed_in
 from cutmix.metrics import Hits, accuracy, hits
 from cutmix.targets import MixedTarget
-from cutmix.trainer.composer_models import update
-from cutmix.trainer.metric_state import Keeping, fill_up, make_savable, metric_state, put_back_metric
+from cutmix.trainer.checkpoints.metric_state import Keeping, fill_up, make_savable, metric_state, put_back_metric
+from cutmix.trainer.composer.models import update
 from cutmix.trees import leaves, walk
 
 if TYPE_CHECKING:

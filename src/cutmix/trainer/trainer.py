@@ -22,12 +22,18 @@ from cutmix.core.runner import Runner
 from cutmix.core.state import State
 from cutmix.core.time import Time
 from cutmix.keys import fold
-from cutmix.trainer.checkpoint import read
-from cutmix.trainer.composer_arguments import refuse
-from cutmix.trainer.composer_models import ComposerLoss, is_composers, metrics_of
+from cutmix.trainer.batches.order import batches_of
+from cutmix.trainer.batches.sources import Use, limit_for
+from cutmix.trainer.callbacks.finite import LossWatch, SkipNonFinite
+from cutmix.trainer.callbacks.progress import ProgressBar, say
+from cutmix.trainer.callbacks.signals import Signals
+from cutmix.trainer.checkpoints.checkpoint import read
+from cutmix.trainer.checkpoints.lock import locked
+from cutmix.trainer.checkpoints.saving import Saver, check_same_start, go_on, is_of, starting_point
+from cutmix.trainer.checkpoints.saving import Settings as SavingSettings
+from cutmix.trainer.composer.arguments import refuse
+from cutmix.trainer.composer.models import ComposerLoss, is_composers, metrics_of
 from cutmix.trainer.evaluators import Evaluations, Evaluator
-from cutmix.trainer.finite import LossWatch, SkipNonFinite
-from cutmix.trainer.lock import locked
 from cutmix.trainer.loggers import JsonLines, Timings, checked_folder, make_folder
 from cutmix.trainer.loop import Loop, Settings
 from cutmix.trainer.optim import (
@@ -37,17 +43,11 @@ from cutmix.trainer.optim import (
     default_optimizer,
     split_schedulers,
 )
-from cutmix.trainer.order import batches_of
 from cutmix.trainer.parallel import check_parallelism, spread
 from cutmix.trainer.precision import precision_for, scaler_for
 from cutmix.trainer.processes import join
-from cutmix.trainer.progress import ProgressBar, say
 from cutmix.trainer.runtime import check_deterministic, deterministic, device_for, generators_of, seeded
-from cutmix.trainer.saving import Saver, check_same_start, go_on, is_of, starting_point
-from cutmix.trainer.saving import Settings as SavingSettings
 from cutmix.trainer.scores import TrainMetrics, on_device
-from cutmix.trainer.signals import Signals
-from cutmix.trainer.sources import Use, limit_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -58,12 +58,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cutmix.core.batch import Key
-    from cutmix.trainer.checkpoint import Content
+    from cutmix.trainer.batches.order import Batches
+    from cutmix.trainer.batches.sources import Source
+    from cutmix.trainer.checkpoints.checkpoint import Content
     from cutmix.trainer.evaluators import Evaluated
-    from cutmix.trainer.order import Batches
     from cutmix.trainer.parallel import Parallelism
     from cutmix.trainer.scores import Metric
-    from cutmix.trainer.sources import Source
 
 FILES = ("metrics.jsonl", "timings.jsonl")
 Part = TypeVar("Part")

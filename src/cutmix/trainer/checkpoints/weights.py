@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from cutmix.trainer.checkpoint import read_weights
-from cutmix.trainer.saving import named
-from cutmix.trainer.tensorfile import sight_of
+from cutmix.trainer.checkpoints.checkpoint import read_weights
+from cutmix.trainer.checkpoints.saving import named
+from cutmix.trainer.checkpoints.tensorfile import sight_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,16 +11,25 @@ from torch.utils.data import DataLoader
 
 from cutmix.core.keyed import Keyed, Seeding, places
 from cutmix.keys import fold
-from cutmix.trainer.dealing import Piece, Share, cut, dealt, repeated
+from cutmix.trainer.batches.dealing import Piece, Share, cut, dealt, repeated
+from cutmix.trainer.batches.sources import (
+    check,
+    generators_of,
+    keyed,
+    least,
+    length,
+    makes_new_memory,
+    own,
+    samplers_of,
+)
+from cutmix.trainer.batches.streams import GivenBatches, StatefulBatches
 from cutmix.trainer.runtime import seeded
-from cutmix.trainer.sources import check, generators_of, keyed, least, length, makes_new_memory, own, samplers_of
-from cutmix.trainer.streams import GivenBatches, StatefulBatches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cutmix.core.batch import Batch
-    from cutmix.trainer.sources import Source, Use
+    from cutmix.trainer.batches.sources import Source, Use
 
 
 def batches_of(source: Source, argument: str, use: Use) -> Batches:

@@ -10,15 +10,24 @@ from torch.utils.data import DataLoader
 
 from cutmix.core.callback import Callback
 from cutmix.keys import fold
-from cutmix.trainer.dealing import Share
-from cutmix.trainer.progress import say
-from cutmix.trainer.sources import generators_of, iterate, keyed, least, length, makes_new_memory, own, samplers_of
+from cutmix.trainer.batches.dealing import Share
+from cutmix.trainer.batches.sources import (
+    generators_of,
+    iterate,
+    keyed,
+    least,
+    length,
+    makes_new_memory,
+    own,
+    samplers_of,
+)
+from cutmix.trainer.callbacks.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from cutmix.core.batch import Batch
-    from cutmix.trainer.sources import Source, Use
+    from cutmix.trainer.batches.sources import Source, Use
 
 _END = object()
 

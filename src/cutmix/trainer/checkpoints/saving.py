@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, final
 
 from cutmix.core.callback import Callback
 from cutmix.core.time import Time, Timestamp
-from cutmix.trainer.checkpoint import checkpoints, name_for, newest, remove, sweep, write
-from cutmix.trainer.finite import check_finite
-from cutmix.trainer.manifest import CheckpointError
-from cutmix.trainer.snapshot import capture, check_capture, restore
+from cutmix.trainer.callbacks.finite import check_finite
+from cutmix.trainer.checkpoints.checkpoint import checkpoints, name_for, newest, remove, sweep, write
+from cutmix.trainer.checkpoints.manifest import CheckpointError
+from cutmix.trainer.checkpoints.snapshot import capture, check_capture, restore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cutmix.core.logger import Logger, Loggers
     from cutmix.core.state import State
     from cutmix.core.world import World
-    from cutmix.trainer.checkpoint import Content
+    from cutmix.trainer.checkpoints.checkpoint import Content
     from cutmix.trainer.loggers import JsonLines
 
 FOLDER = "checkpoints"

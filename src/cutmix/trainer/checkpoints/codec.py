@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
 
 from torch import Tensor
 
-from cutmix.trainer.tensorfile import DTYPES, bytes_of, check_plain, name_of, tensor_of
+from cutmix.trainer.checkpoints.tensorfile import DTYPES, bytes_of, check_plain, name_of, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,9 +11,9 @@ from torch.nn.parameter import is_lazy
 
 from cutmix.core.time import Timestamp
 from cutmix.losses import module_of
-from cutmix.trainer.checkpoint import Content
-from cutmix.trainer.manifest import CheckpointError
-from cutmix.trainer.optimizer_state import (
+from cutmix.trainer.checkpoints.checkpoint import Content
+from cutmix.trainer.checkpoints.manifest import CheckpointError
+from cutmix.trainer.checkpoints.optimizer_state import (
     check_savable,
     optimizer_differences,
     optimizer_state,
@@ -21,7 +21,7 @@ from cutmix.trainer.optimizer_state import (
     scheduler_differences,
     scheduler_state,
 )
-from cutmix.trainer.parting import joined, parted, taken_out
+from cutmix.trainer.checkpoints.parting import joined, parted, taken_out
 from cutmix.trainer.processes import full, like
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from cutmix.trainer.codec import decode, encode
-from cutmix.trainer.manifest import MANIFEST, VALUES, CheckpointError, Listed, Manifest, NewerFormatError
-from cutmix.trainer.tensorfile import TensorFile, read_tensors
+from cutmix.trainer.checkpoints.codec import decode, encode
+from cutmix.trainer.checkpoints.manifest import MANIFEST, VALUES, CheckpointError, Listed, Manifest, NewerFormatError
+from cutmix.trainer.checkpoints.tensorfile import TensorFile, read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping

@@ -14,7 +14,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from cutmix.core.batch import Batch, num_samples
 from cutmix.core.world import World
-from cutmix.trainer.signals import SparedWorker
+from cutmix.trainer.callbacks.signals import SparedWorker
 
 Source: TypeAlias = Iterable[Batch] | Callable[[], Iterable[Batch]]
 """A DataLoader, any other iterable of batches, or a function that makes one for each epoch."""

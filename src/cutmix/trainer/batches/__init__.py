@@ -1,0 +1,1 @@
+"""Which batches come, in which order, on which rank."""

@@ -1,0 +1,1 @@
+"""What users of Composer bring along."""
