@@ -372,3 +372,20 @@ def test_batches_that_workers_have_mixed_are_trained_on():
 
     assert isinstance(last.target, MixedTarget)
     assert "train/mixed_accuracy" in rows.rows[-1]
+
+
+def test_a_metric_is_handed_outputs_without_their_graph():
+    class Outputs:
+        seen = None
+
+        def reset(self): ...
+
+        def update(self, outputs, target):
+            Outputs.seen = outputs
+
+        def compute(self):
+            return 0.0
+
+    data = DataLoader(TensorDataset(torch.randn(4, 3), torch.arange(4) % 2), 4)
+    Trainer(nn.Linear(3, 2), data, metrics={"outputs": Outputs()}, device="cpu", progress_bar=False).fit()
+    assert not Outputs.seen.requires_grad

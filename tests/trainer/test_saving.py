@@ -146,6 +146,13 @@ def test_without_a_seed_a_resume_takes_that_of_the_checkpoint(tmp_path):
     assert trainer(tmp_path, seed=None, autoresume=True).state.seed == 7
 
 
+def test_a_checkpoint_whose_replacement_was_interrupted_is_gone_on_from(tmp_path):
+    trainer(tmp_path, duration="1ep").fit()
+    (tmp_path / "checkpoints" / "ep1-ba3").rename(tmp_path / "checkpoints" / ".ep1-ba3.replaced")
+
+    assert trainer(tmp_path, autoresume=True).state.timestamp.batch == 3
+
+
 def test_a_log_that_belongs_to_no_checkpoint_is_kept_under_another_name(tmp_path):
     trainer(tmp_path, save_interval=None, duration="1ep").fit()
     before = (tmp_path / "metrics.jsonl").read_text()
@@ -188,7 +195,7 @@ def test_the_checkpoints_of_a_future_that_was_given_up_go_first(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"save_interval": "often"}, r"save_interval must be at least one epoch"),
+        ({"save_interval": "often"}, r"save_interval must be at least one epoch.* or minutes, '10min'"),
         ({"save_interval": "0min"}, r"save_interval must be at least a minute, got '0min'"),
         ({"save_num_checkpoints_to_keep": 0}, r"save_num_checkpoints_to_keep must be at least 1, got 0; -1 keeps all"),
         ({"save_best": ""}, r"save_best must name a figure of evaluation, got ''"),

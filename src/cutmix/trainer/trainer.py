@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, final
 
-import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -34,6 +31,7 @@ from cutmix.trainer.checkpoints.saving import Settings as SavingSettings
 from cutmix.trainer.composer.arguments import refuse
 from cutmix.trainer.composer.models import ComposerLoss, is_composers, metrics_of
 from cutmix.trainer.evaluators import Evaluations, Evaluator
+from cutmix.trainer.given import check_model, compiled, seed_for, several
 from cutmix.trainer.loggers import JsonLines, Timings, checked_folder, make_folder
 from cutmix.trainer.loop import Loop, Settings
 from cutmix.trainer.optim import (
@@ -50,12 +48,13 @@ from cutmix.trainer.runtime import check_deterministic, deterministic, device_fo
 from cutmix.trainer.scores import TrainMetrics, on_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
     from cutmix.core.batch import Key
     from cutmix.trainer.batches.order import Batches
@@ -66,7 +65,6 @@ if TYPE_CHECKING:
     from cutmix.trainer.scores import Metric
 
 FILES = ("metrics.jsonl", "timings.jsonl")
-Part = TypeVar("Part")
 
 
 @final
@@ -176,22 +174,22 @@ class Trainer:
         if deterministic_mode:
             check_deterministic(place)
         self._folder = folder = None if save_folder is None else checked_folder(save_folder)
-        start = starting_point(load_path, folder, autoresume=autoresume)
+        start = starting_point(load_path, folder, world, autoresume=autoresume)
         content = None if start is None else read(start)
         check_same_start(content, world)
-        seed = world.broadcast(_seed_for(content.values["seed"] if seed is None and content is not None else seed))
+        seed = world.broadcast(seed_for(content.values["seed"] if seed is None and content is not None else seed))
         limit = limit_for("train_subset_num_batches", train_subset_num_batches)
         use = Use(seed, limit, world, aloud=aloud, count=lambda batch: num_samples(get_item(batch, input_key)))
         batches = None if train_dataloader is None else batches_of(train_dataloader, "train_dataloader", use)
         self._files = [] if folder is None or world.rank else [JsonLines(folder / name) for name in FILES]
-        self._loggers = Loggers([*_several("loggers", loggers, Logger), *self._files[:1]], world)
+        self._loggers = Loggers([*several("loggers", loggers, Logger), *self._files[:1]], world)
         saving = SavingSettings.parse(folder, save_interval, save_num_checkpoints_to_keep, save_best)
         self._saver = None if saving is None else Saver(saving, self._loggers, self._files)
         self._signals = Signals(None if self._saver is None else self._saver.secure)
-        watching = _several("callbacks", callbacks, Callback)
-        chosen = _several("optimizers", optimizers, Optimizer)
-        torchs, ours = split_schedulers(_several("schedulers", schedulers, LRScheduler, CosineWithWarmup))
-        check_optimizers(chosen, _checked(model, loss_fn), loss_fn)
+        watching = several("callbacks", callbacks, Callback)
+        chosen = several("optimizers", optimizers, Optimizer)
+        torchs, ours = split_schedulers(several("schedulers", schedulers, LRScheduler, CosineWithWarmup))
+        check_optimizers(chosen, check_model(model, loss_fn), loss_fn)
         train_metrics, eval_metrics = (
             on_device({**metrics_of(model, is_train=is_train), **(metrics or {})}, place) for is_train in (True, False)
         )
@@ -208,7 +206,7 @@ class Trainer:
             optimizers=chosen,
             schedulers=torchs,
             scaler=scaler_for(place, precision),
-            algorithms=(*_several("algorithms", algorithms, Algorithm), *ours),
+            algorithms=(*several("algorithms", algorithms, Algorithm), *ours),
             callbacks=(
                 *([TrainMetrics(copy.deepcopy(train_metrics))] if train_metrics else []),
                 *watching,
@@ -241,7 +239,7 @@ class Trainer:
         self._loop = None if batches is None else self._loop_over(batches, settings)
         if not self.state.optimizers and train_dataloader is not None:
             self._take_default_optimizer(aloud=aloud)
-        self.state.forward = _compiled(self.state.forward, compile)
+        self.state.forward = compiled(self.state.forward, compile)
         with self._chance():
             self._run(Event.INIT)
         if start is not None and content is not None:
@@ -376,40 +374,3 @@ class Trainer:
         """Lend the global generators of torch; leave them as found."""
         state = self.state
         return seeded(fold(state.seed, "run", state.timestamp.batch), generators_of(state.device))
-
-
-def _checked(model: nn.Module, loss_fn: object) -> nn.Module:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be an nn.Module, got a {type(model).__name__}; pass an instance")
-    if is_composers(model) and loss_fn is not F.cross_entropy:
-        raise ValueError(
-            f"loss_fn must be left out with a Composer model, got {loss_fn!r} beside {type(model).__name__}.loss; "
-            "or pass the network inside, Trainer(model=model.module, loss_fn=...)"
-        )
-    return model
-
-
-def _seed_for(seed: int | None) -> int:
-    if seed is None:
-        return torch.initial_seed()
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise TypeError(f"seed must be a whole number, got {seed!r}; None takes torch.initial_seed()")
-    return seed
-
-
-def _compiled(forward: Callable[..., Any], settings: object) -> Callable[..., Any]:
-    if settings is None or settings is False:
-        return forward
-    if not isinstance(settings, bool | Mapping):
-        raise TypeError(f"compile must be True, False or a dict of torch.compile's settings, got {settings!r}")
-    return torch.compile(forward, **({} if settings is True else settings))
-
-
-def _several(argument: str, given: Any, *kinds: type[Part]) -> list[Part]:  # noqa: ANN401 - checked here
-    """Return a list of what may be None, one or several."""
-    parts = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
-    for part in parts:
-        if not isinstance(part, kinds):
-            names = " or ".join(kind.__name__ for kind in kinds)
-            raise TypeError(f"{argument} must be of type {names}, got {part!r}; pass one or a list of them")
-    return parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -13,6 +14,7 @@ from cutmix.core.callback import Callback
 from cutmix.core.time import Time, Timestamp
 from cutmix.trainer.callbacks.finite import check_finite
 from cutmix.trainer.checkpoints.checkpoint import checkpoints, name_for, newest, remove, sweep, write
+from cutmix.trainer.checkpoints.lock import locked
 from cutmix.trainer.checkpoints.manifest import CheckpointError
 from cutmix.trainer.checkpoints.snapshot import capture, check_capture, restore
 
@@ -44,7 +46,10 @@ class Interval:
         """Read ``'10min'``, or what ``Time`` reads."""
         found = re.fullmatch(r"(\d+)\s*min", interval.strip()) if isinstance(interval, str) else None
         if found is None:
-            return Interval(Time.parse(interval, "save_interval"))
+            try:
+                return Interval(Time.parse(interval, "save_interval"))
+            except ValueError as error:
+                raise ValueError(f"{error}, or minutes, '10min'") from None
         if int(found[1]) < 1:
             raise ValueError(f"save_interval must be at least a minute, got {interval!r}; write '10min' or '500ba'")
         return Interval(seconds=60.0 * int(found[1]))
@@ -221,7 +226,7 @@ class Saver(Callback):
             remove(one)
 
 
-def starting_point(load_path: str | Path | None, folder: Path | None, *, autoresume: bool) -> Path | None:
+def starting_point(load_path: str | Path | None, folder: Path | None, world: World, *, autoresume: bool) -> Path | None:
     """Return the checkpoint to go on from: the newest of the run's own that verifies, else what ``load_path`` names."""
     if not autoresume:
         return None if load_path is None else named(Path(load_path))
@@ -230,9 +235,13 @@ def starting_point(load_path: str | Path | None, folder: Path | None, *, autores
             "autoresume must come with a save_folder, got none: name the folder to look for checkpoints in"
         )
     own = folder / FOLDER
+    if world.rank == 0 and own.is_dir():
+        with suppress(ValueError), locked(folder):  # where another trainer is at work, nothing is left over
+            sweep(own)
+    world.barrier()
     if checkpoints(own):
         return _newest(own)
-    return starting_point(load_path, folder, autoresume=False)
+    return starting_point(load_path, folder, world, autoresume=False)
 
 
 def is_of(start: Path, folder: Path | None) -> bool:
