@@ -39,9 +39,12 @@ def trainer(callback, **settings):
 
 @pytest.fixture(autouse=True)
 def handlers():
+    # A shell lets what it starts in the background ignore Ctrl-C, and what is ignored stays so.
+    found = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     yield
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    signal.signal(signal.SIGINT, found)
 
 
 def test_sigterm_ends_training_after_the_step_at_hand_with_143():
