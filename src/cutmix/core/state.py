@@ -121,6 +121,11 @@ class State:
         return self.stop_reason is not None or self.timestamp.reached(self.max_duration)
 
     @property
+    def has_ended(self) -> bool:
+        """Tell whether nothing is left to do: the run is over, and no end of an epoch is still to come."""
+        return self.is_over and not self.epoch_is_over
+
+    @property
     def epoch_is_over(self) -> bool:
         """Tell whether the epoch's last batch is behind us, where that can be told before the next one is asked for."""
         return self.timestamp.batch_in_epoch == self.batches_per_epoch

@@ -80,7 +80,7 @@ class Loop:
         """Train on from where the state is."""
         self._state.model.train()
         self._run(Event.FIT_START)
-        while not self._state.is_over or self._state.epoch_is_over:
+        while not self._state.has_ended:
             self._epoch()
         self._loggers.settle()
         self._run(Event.FIT_END)
@@ -92,7 +92,7 @@ class Loop:
         for batch, share in self._fetched():
             self._load(batch)
             self._step(share)
-            if self._state.is_over and not self._state.epoch_is_over:
+            if self._state.has_ended:
                 return
         self._end_epoch()
 
@@ -207,7 +207,7 @@ class Loop:
         for evaluation, every in self._evaluations:
             if every.divides(before, state.timestamp):
                 self._measure(evaluation)
-        if state.is_over and not state.epoch_is_over:
+        if state.has_ended:
             for evaluation, _ in self._evaluations:
                 self._measure(evaluation)
 

@@ -24,9 +24,8 @@ from cutmix.trainer.batches.sources import Use, limit_for
 from cutmix.trainer.callbacks.finite import LossWatch, SkipNonFinite
 from cutmix.trainer.callbacks.progress import ProgressBar, say
 from cutmix.trainer.callbacks.signals import Signals
-from cutmix.trainer.checkpoints.checkpoint import read
 from cutmix.trainer.checkpoints.lock import locked
-from cutmix.trainer.checkpoints.saving import Saver, check_same_start, go_on, is_of, starting_point
+from cutmix.trainer.checkpoints.saving import Saver, Start, go_on
 from cutmix.trainer.checkpoints.saving import Settings as SavingSettings
 from cutmix.trainer.composer.arguments import refuse
 from cutmix.trainer.composer.models import ComposerLoss, is_composers, metrics_of
@@ -57,9 +56,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cutmix.core.batch import Key
-    from cutmix.trainer.batches.order import Batches
     from cutmix.trainer.batches.sources import Source
-    from cutmix.trainer.checkpoints.checkpoint import Content
     from cutmix.trainer.evaluators import Evaluated
     from cutmix.trainer.parallel import Parallelism
     from cutmix.trainer.scores import Metric
@@ -174,10 +171,8 @@ class Trainer:
         if deterministic_mode:
             check_deterministic(place)
         self._folder = folder = None if save_folder is None else checked_folder(save_folder)
-        start = starting_point(load_path, folder, world, autoresume=autoresume)
-        content = None if start is None else read(start)
-        check_same_start(content, world)
-        seed = world.broadcast(seed_for(content.values["seed"] if seed is None and content is not None else seed))
+        start = Start.of(load_path, folder, world, autoresume=autoresume)
+        seed = world.broadcast(seed_for(start.content.values["seed"] if seed is None and start is not None else seed))
         limit = limit_for("train_subset_num_batches", train_subset_num_batches)
         use = Use(seed, limit, world, aloud=aloud, count=lambda batch: num_samples(get_item(batch, input_key)))
         batches = None if train_dataloader is None else batches_of(train_dataloader, "train_dataloader", use)
@@ -236,16 +231,16 @@ class Trainer:
             step_schedulers_every_batch=step_schedulers_every_batch,
             gradient_clip_norm=gradient_clip_norm,
         )
-        self._loop = None if batches is None else self._loop_over(batches, settings)
+        self._loop = None if batches is None else Loop(self._run, self._loggers, batches, self._evaluated, settings)
         if not self.state.optimizers and train_dataloader is not None:
             self._take_default_optimizer(aloud=aloud)
         self.state.forward = compiled(self.state.forward, compile)
         with self._chance():
             self._run(Event.INIT)
-        if start is not None and content is not None:
-            self._go_on(content, in_place=is_of(start, folder))
+        if start is not None:
+            self._go_on(start)
             if aloud:
-                say(f"Going on from {start}.")
+                say(f"Going on from {start.folder}.")
 
     def fit(self, duration: int | str | Time | None = None) -> None:
         """Train until ``max_duration``, or for ``duration`` from where training stopped, mid-epoch too.
@@ -312,16 +307,13 @@ class Trainer:
     ) -> None:
         self.close()
 
-    def _loop_over(self, batches: Batches, settings: Settings) -> Loop:
-        return Loop(self._run, self._loggers, batches, self._evaluated, settings)
-
-    def _go_on(self, content: Content, *, in_place: bool) -> None:
-        """Put everything where ``content`` was taken; ``in_place``, the files too."""
-        go_on(content, self.state, self._loggers)
-        if in_place and self._saver is not None:
-            self._saver.take_over(content)
+    def _go_on(self, start: Start) -> None:
+        """Put everything where a checkpoint was taken; the files too, where it is the run's own."""
+        go_on(start.content, self.state, self._loggers)
+        if start.is_own and self._saver is not None:
+            self._saver.take_over(start.content)
         # Stopped between its last step and the end of that epoch, it has both that and its evaluation to come.
-        self._has_ended = self.state.is_over and not self.state.epoch_is_over
+        self._has_ended = self.state.has_ended
 
     @contextmanager
     def _folder_held(self) -> Generator[None]:

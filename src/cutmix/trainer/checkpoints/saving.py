@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 from cutmix.core.callback import Callback
 from cutmix.core.time import Time, Timestamp
 from cutmix.trainer.callbacks.finite import check_finite
-from cutmix.trainer.checkpoints.checkpoint import checkpoints, name_for, newest, remove, sweep, write
+from cutmix.trainer.checkpoints.checkpoint import Content, checkpoints, name_for, newest, read, remove, sweep, write
 from cutmix.trainer.checkpoints.lock import locked
 from cutmix.trainer.checkpoints.manifest import CheckpointError
 from cutmix.trainer.checkpoints.snapshot import capture, check_capture, restore
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from cutmix.core.logger import Logger, Loggers
     from cutmix.core.state import State
     from cutmix.core.world import World
-    from cutmix.trainer.checkpoints.checkpoint import Content
     from cutmix.trainer.loggers import JsonLines
 
 FOLDER = "checkpoints"
@@ -138,10 +137,10 @@ class Saver(Callback):
             sweep(self._settings.folder)
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:  # noqa: ARG002
-        self._look(state, is_last=state.is_over and not state.epoch_is_over)
+        self._look(state)
 
     def epoch_checkpoint(self, state: State, logger: Logger) -> None:  # noqa: ARG002
-        self._look(state, is_last=state.is_over)
+        self._look(state)
 
     def save(self, state: State) -> Path:
         """Write a checkpoint of the run as it is now; return its folder.
@@ -188,9 +187,9 @@ class Saver(Callback):
             "saving": {"best": self._best, "best_name": self._best_name, "files": files},
         }
 
-    def _look(self, state: State, *, is_last: bool) -> None:
+    def _look(self, state: State) -> None:
         is_best = self._is_best(state)
-        if self._is_due(state) or is_best or is_last:
+        if self._is_due(state) or is_best or state.has_ended:
             self.save(state)
         self._before = state.timestamp
 
@@ -226,7 +225,33 @@ class Saver(Callback):
             remove(one)
 
 
-def starting_point(load_path: str | Path | None, folder: Path | None, world: World, *, autoresume: bool) -> Path | None:
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """The checkpoint that a run goes on from."""
+
+    folder: Path
+    content: Content
+    is_own: bool  # of this very run, whose files go on with it
+
+    @staticmethod
+    def of(load_path: str | Path | None, folder: Path | None, world: World, *, autoresume: bool) -> Start | None:
+        """Read the checkpoint that is to be gone on from, on all ranks the same; None where the run begins.
+
+        Raises:
+            CheckpointError: when it is torn or altered, or the ranks have found different ones.
+        """
+        path = _starting_point(load_path, folder, world, autoresume=autoresume)
+        content = None if path is None else read(path)
+        check_same_start(content, world)
+        if path is None or content is None:
+            return None
+        return Start(path, content, folder is not None and path.absolute().parent == (folder / FOLDER).absolute())
+
+
+def _starting_point(
+    load_path: str | Path | None, folder: Path | None, world: World, *, autoresume: bool
+) -> Path | None:
     """Return the checkpoint to go on from: the newest of the run's own that verifies, else what ``load_path`` names."""
     if not autoresume:
         return None if load_path is None else named(Path(load_path))
@@ -241,12 +266,7 @@ def starting_point(load_path: str | Path | None, folder: Path | None, world: Wor
     world.barrier()
     if checkpoints(own):
         return _newest(own)
-    return starting_point(load_path, folder, world, autoresume=False)
-
-
-def is_of(start: Path, folder: Path | None) -> bool:
-    """Tell whether a checkpoint is of the run in ``folder``, whose files go on with it."""
-    return folder is not None and start.absolute().parent == (folder / FOLDER).absolute()
+    return _starting_point(load_path, folder, world, autoresume=False)
 
 
 def check_same_start(content: Content | None, world: World) -> None:
