@@ -56,6 +56,11 @@ def filled(tree: Tree, contents: Iterable[Any]) -> Tree:
     return walk(tree, lambda _: next(following))
 
 
+def detached(tree: Tree) -> Tree:
+    """Return ``tree`` with its tensors free of the graph that made them."""
+    return walk(tree, lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf)
+
+
 def replaced(tree: Tree, parts: Mapping[Any, Any]) -> Tree:
     """Return a container like ``tree`` with some parts replaced, by index, key or field; ``tree`` stays as it is."""
     if isinstance(tree, tuple):

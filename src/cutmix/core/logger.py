@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections import Counter, defaultdict
+from collections import defaultdict
 from itertools import takewhile
 from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
 import torch
 from torch import Tensor
 
+from cutmix.core.naming import by_class
 from cutmix.core.world import World
 
 if TYPE_CHECKING:
@@ -115,23 +116,13 @@ class Loggers(Logger):
     def state_dict(self) -> dict[str, Any]:
         """Return the states of those that have one, when all figures up to now are with them."""
         self.flush()
-        return {name: dict(state) for name, logger in self._named() if (state := logger.state_dict())}
+        return {name: dict(state) for name, logger in by_class(self._loggers).items() if (state := logger.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Hand each its state; one that is new to the run has none."""
-        for name, logger in self._named():
+        for name, logger in by_class(self._loggers).items():
             if name in state:
                 logger.load_state_dict(state[name])
-
-    def _named(self) -> list[tuple[str, Logger]]:
-        """Name the loggers by their classes, and those of one class by their number."""
-        seen = Counter[str]()
-        named = []
-        for logger in self._loggers:
-            kind = type(logger).__name__
-            named.append((f"{kind}/{seen[kind]}", logger))
-            seen[kind] += 1
-        return named
 
 
 def value_of(figure: Figure) -> float | int | Tensor:

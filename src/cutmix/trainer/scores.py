@@ -18,7 +18,7 @@ from cutmix.metrics import Hits, accuracy, hits
 from cutmix.targets import MixedTarget
 from cutmix.trainer.checkpoints.metric_state import Keeping, fill_up, make_savable, metric_state, put_back_metric
 from cutmix.trainer.composer.models import update
-from cutmix.trees import leaves, walk
+from cutmix.trees import detached, leaves, walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,7 +107,7 @@ def take_in(metrics: Mapping[str, Metric], state: State, target: Any, *, counts:
         update(taken.values(), state, target)
         names |= taken.keys()
     if alone:
-        own = to_device((walk(state.outputs, _detached), target), torch.device("cpu"))
+        own = to_device((detached(state.outputs), target), torch.device("cpu"))
         for outputs, theirs in filter(None, state.world.gathered(own if counts else None)):
             taken = {name: metric for name, metric in alone.items() if _takes(metric, bool(mixed_in(theirs)))}
             seen = to_device((outputs, theirs), state.device)
@@ -119,10 +119,6 @@ def take_in(metrics: Mapping[str, Metric], state: State, target: Any, *, counts:
 
 def _takes(metric: Metric, is_mixed: bool) -> bool:  # noqa: FBT001
     return not is_mixed or getattr(metric, "takes_mixed_targets", False)
-
-
-def _detached(leaf: Any) -> Any:  # noqa: ANN401
-    return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
 
 def _unmixed(leaf: Any) -> Any:  # noqa: ANN401 - a target of any kind

@@ -129,7 +129,7 @@ class SkipNonFinite(Callback):
         self._buffers = {name: buffer.detach().clone() for name, buffer in state.model.named_buffers()}
 
     def after_train_batch(self, state: State, logger: Logger) -> None:
-        if not any(state.world.gathered(not _is_harmless(state))):
+        if _is_harmless(state):
             return
         self._skipped += 1
         step = Step.of(state)

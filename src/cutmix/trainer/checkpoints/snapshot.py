@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from cutmix.core.naming import by_class
 from cutmix.core.time import Timestamp
 from cutmix.losses import module_of
 from cutmix.trainer.checkpoints.checkpoint import Content
@@ -198,10 +198,5 @@ def _names(state: State) -> dict[Tensor, str]:
 
 
 def _parts(state: State) -> dict[str, Algorithm | Callback]:
-    """Name algorithms and callbacks by their classes, and those of one class by their number."""
-    seen, named = Counter[str](), {}
-    for part in (*state.algorithms, *state.callbacks):
-        kind = type(part).__name__
-        named[f"{kind}/{seen[kind]}"] = part
-        seen[kind] += 1
-    return named
+    """Name what acts and what watches."""
+    return by_class((*state.algorithms, *state.callbacks))

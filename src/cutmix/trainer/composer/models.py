@@ -8,17 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from torch import Tensor
-
 from cutmix.losses import mixed, mixed_in
 from cutmix.reductions import is_shared
 from cutmix.targets import MixedTarget
-from cutmix.trees import walk
+from cutmix.trees import detached, walk
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from cutmix.core.batch import Batch
     from cutmix.core.state import State
@@ -36,10 +34,6 @@ def is_composers(model: nn.Module) -> bool:
     return inspect.ismethod(getattr(model, "update_metric", None)) or (
         list(inspect.signature(loss).parameters)[1:2] == ["batch"]
     )
-
-
-def _detached(leaf: Any) -> Any:  # noqa: ANN401 - whatever the model returns
-    return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
 
 def metrics_of(model: nn.Module, *, is_train: bool) -> dict[str, Metric]:
@@ -62,8 +56,9 @@ def update(metrics: Collection[Metric], state: State, target: Any) -> None:  # n
         with batch_with(state, walk(target, _own)) as batch:
             _update_by_model(metrics, state, batch, target)
     else:
+        outputs = detached(state.outputs)
         for metric in metrics:
-            metric.update(walk(state.outputs, _detached), target)
+            metric.update(outputs, target)
 
 
 def _update_by_model(metrics: Collection[Metric], state: State, batch: Batch, target: Any) -> None:  # noqa: ANN401
