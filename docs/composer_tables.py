@@ -1,7 +1,6 @@
 """Write the tables of ``composer.md`` from Composer's signatures and ours: ``python docs/composer_tables.py``."""
 
 import json
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +8,7 @@ from cutmix import algorithms
 from cutmix.core import Event
 from cutmix.trainer import Trainer
 from cutmix.trainer.composer.arguments import LEFT_OUT, RENAMED, arguments_of
+from marks import between_marks
 
 PAGE = Path(__file__).with_name("composer.md")
 SAVED = Path(__file__).with_name("composer_signatures.json")
@@ -130,10 +130,7 @@ def rewritten(page: str) -> str:
         "algorithms": algorithms_table,
         "events": events_sentence,
     }
-    for name, part in parts.items():
-        between = rf"(<!-- {name} -->).*?(<!-- /{name} -->)"
-        page = re.sub(between, lambda marks, part=part: f"{marks[1]}\n{part()}\n{marks[2]}", page, flags=re.DOTALL)
-    return page
+    return between_marks(page, parts)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Write the pages' tables from ``benchmarks/results``, and draw their pictures: ``python docs/update.py``."""
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from cutmix.evidence.measures import Measures
 from cutmix.evidence.report import Report, Result
 from cutmix.keys import generator_for
 from cutmix.pictures import steps_of_mixing
+from marks import between_marks
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("benchmarks", "reliability", "scale")))
@@ -269,10 +269,7 @@ def rewritten(page: str) -> str:
         "scale_order": order_table,
         "scale_rest": rest_table,
     }
-    for name, table in tables.items():
-        between = rf"(<!-- {name} -->).*?(<!-- /{name} -->)"
-        page = re.sub(between, lambda marks, table=table: f"{marks[1]}\n{table()}\n{marks[2]}", page, flags=re.DOTALL)
-    return page
+    return between_marks(page, tables)
 
 
 if __name__ == "__main__":

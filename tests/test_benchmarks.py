@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -144,11 +143,10 @@ def test_wrong_pixels_are_noticed_before_anything_is_timed(op_speed, monkeypatch
 
 @pytest.fixture
 def update(monkeypatch, tmp_path):
-    spec = spec_from_file_location("update", ROOT / "docs" / "update.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "RESULTS", tmp_path)
-    return module
+    import update
+
+    monkeypatch.setattr(update, "RESULTS", tmp_path)
+    return update
 
 
 def written(folder, name, **result):

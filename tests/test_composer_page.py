@@ -2,25 +2,16 @@
 
 import ast
 import json
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
+import composer_signatures as signatures
+import composer_tables as tables
 from cutmix.trainer.composer.arguments import LEFT_OUT, RENAMED
 
 DOCS = Path(__file__).parents[1] / "docs"
 SAVED = json.loads((DOCS / "composer_signatures.json").read_text())
-
-
-def script(name):
-    spec = spec_from_file_location(name, DOCS / f"{name}.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tables = script("composer_tables")
 
 
 @pytest.mark.parametrize("name", SAVED["signatures"]["Trainer"]["arguments"])
@@ -47,8 +38,6 @@ def test_a_signature_is_read_from_source_as_it_is_written(tmp_path):
     source = "class Other: ...\nclass Trainer:\n    def __init__(self, a, b=1, *, c, d: 'int' = 2.50, **e): ...\n"
     (tmp_path / "trainer.py").write_text(source)
     (tmp_path / "event.py").write_text("class Event(str):\n    '''Moments.'''\n    INIT = 'init'\n    END = 'end'\n")
-    signatures = script("composer_signatures")
-
     assert signatures.arguments(tmp_path / "trainer.py", "Trainer") == {
         "a": "required",
         "b": "1",

@@ -1,7 +1,6 @@
 """The code in the README and the docs is run as it stands, page by page."""
 
 import re
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
+
+import update
 
 ROOT = Path(__file__).parents[1]
 COMPILED = ROOT / "docs" / "compile.md"  # run in tests/graphs, without the shape hook
@@ -68,9 +69,6 @@ def test_every_link_of_a_page_into_the_repository_leads_somewhere(page):
 
 @pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md", "docs/scale.md"])
 def test_the_tables_of_a_page_are_those_of_the_results(name):
-    spec = spec_from_file_location("update", ROOT / "docs" / "update.py")
-    update = module_from_spec(spec)
-    spec.loader.exec_module(update)
     page = (ROOT / name).read_text(encoding="utf-8")
 
     assert update.rewritten(page) == page
