@@ -10,7 +10,17 @@ SECONDS = 240  # by then all is lost; a healthy run takes a tenth of it on two b
 
 
 def run(script, size, *arguments):
-    """Return what each rank has printed last, as JSON; fail with what the ranks said when one of them fails."""
+    """Return what each rank has printed last, as JSON."""
+    return [json.loads(out.splitlines()[-1]) for out in _outputs(script, size, arguments, subprocess.PIPE)]
+
+
+def said(script, size, *arguments):
+    """Return all that each rank has printed, and what it had to warn of."""
+    return _outputs(script, size, arguments, subprocess.STDOUT)
+
+
+def _outputs(script, size, arguments, errors):
+    """Return what each rank prints; fail with what the ranks said when one of them fails."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -20,16 +30,16 @@ def run(script, size, *arguments):
             [sys.executable, str(script), *map(str, arguments)],
             env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=errors,
             text=True,
         )
         for rank in range(size)
     ]
     try:
-        said = [rank.communicate(timeout=SECONDS) for rank in ranks]
+        heard = [rank.communicate(timeout=SECONDS) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
             rank.wait()
-    assert not any(rank.returncode for rank in ranks), "\n".join(err for _, err in said)
-    return [json.loads(out.splitlines()[-1]) for out, _ in said]
+    assert not any(rank.returncode for rank in ranks), "\n".join(err or out for out, err in heard)
+    return [out for out, _ in heard]

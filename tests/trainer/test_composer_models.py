@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
+import launched
 from cutmix.algorithms import CutMix, LabelSmoothing, MixUp, OneOf
 from cutmix.core import Callback
 from cutmix.integrations.torchmetrics import MixedAccuracy
@@ -17,7 +18,6 @@ from cutmix.losses import mixed
 from cutmix.targets import MixedTarget
 from cutmix.trainer import Trainer
 from cutmix.trainer.composer.models import is_composers
-from two_ranks import said_by_two_ranks
 
 IMAGES, LABELS = torch.rand(8, 3, 6, 5, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
 BATCHES = [(IMAGES, LABELS), (IMAGES.flip(0), LABELS.flip(0))]
@@ -269,7 +269,7 @@ def test_a_loss_beside_the_models_own_is_refused():
 
 
 def test_on_two_ranks_a_composer_model_trains_as_its_network_does():
-    said = said_by_two_ranks(Path(__file__).with_name("ranks_of_composers_model.py"))
+    said = launched.said(Path(__file__).with_name("ranks_of_composers_model.py"), 2)
 
     assert all(text.endswith("the same\n") for text in said)
 

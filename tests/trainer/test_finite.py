@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import launched
 from cutmix import CutMix
 from cutmix.core import Callback
 from cutmix.trainer import SkipNonFinite, Trainer
 from cutmix.trainer.callbacks.finite import NonFiniteLossError, check_finite
-from two_ranks import said_by_two_ranks
 
 BAD = 13  # the sample that is not finite
 
@@ -157,7 +157,7 @@ def test_how_many_were_skipped_goes_into_a_checkpoint():
 
 
 def test_what_is_not_finite_on_one_rank_is_skipped_or_refused_on_all():
-    said = said_by_two_ranks(Path(__file__).with_name("ranks_that_diverge.py"), "ddp", "fsdp")
+    said = launched.said(Path(__file__).with_name("ranks_that_diverge.py"), 2, "ddp", "fsdp")
 
     refused = "the weights must stay finite, got nan or infinity in [weight] after step 4; lower the learning rate\n"
     assert said == [refused * 2] * 2

@@ -60,26 +60,17 @@ def over(size, make, epoch=0, start=0, **use):
     """List for each rank its batches, with how many samples count."""
     ranks = [batches_of(make(), "train_dataloader", Use(0, world=Rank(rank, size), **use)) for rank in range(size)]
     with torch.random.fork_rng():
-        return [
-            [
-                (torch.as_tensor(batch[0] if isinstance(batch, list) else batch).tolist(), share.here)
-                for batch, share in rank
-            ]
-            for rank in [list(batches.epoch(epoch, start)) for batches in ranks]
-        ]
-
-
-def ordered_over(size, make):
-    return batches_of(make(), "train_dataloader", Use(0, world=Rank(0, size)))
+        return [[(listed(batch), share.here) for batch, share in batches.epoch(epoch, start)] for batches in ranks]
 
 
 def numbers(batches, epoch=0, start=0):
     """List an epoch's batches; the default generator is the Trainer's to seed, so it is put back here."""
     with torch.random.fork_rng():
-        return [
-            torch.as_tensor(batch[0] if isinstance(batch, list) else batch).tolist()
-            for batch, _ in batches.epoch(epoch, start)
-        ]
+        return [listed(batch) for batch, _ in batches.epoch(epoch, start)]
+
+
+def listed(batch):
+    return torch.as_tensor(batch[0] if isinstance(batch, list) else batch).tolist()
 
 
 def weighted(**settings):
@@ -331,7 +322,7 @@ def test_ranks_deal_out_the_samples_of_one_process_each_once(make, size):
     ranks = over(size, make, epoch=2)
 
     assert [n for step in zip(*ranks, strict=True) for batch, here in step if here for n in batch] == one
-    assert len(ranks[0]) == ordered_over(size, make).per_epoch
+    assert len(ranks[0]) == batches_of(make(), "train_dataloader", Use(0, world=Rank(0, size))).per_epoch
 
 
 def test_a_last_round_that_is_short_is_cut_and_indices_that_are_batches_are_not():
