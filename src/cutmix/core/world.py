@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from torch import Tensor
 
@@ -42,6 +42,13 @@ class World:
     def counts(self, number: int) -> list[int]:
         """Return every rank's ``number``, in the order of the ranks: what is told at each step of a stream."""
         return [number]
+
+    def agreed(self, act: Callable[[], Value]) -> Value:
+        """Return what ``act`` returns here, once it has come to its end on all ranks.
+
+        An OSError or a ValueError that it raises on one rank, which refuses, is raised on all.
+        """
+        return act()
 
     def total(self, tensor: Tensor) -> Tensor:
         """Return the sum of all ranks' tensors, which are alike in shape and dtype; the same to the bit on each."""

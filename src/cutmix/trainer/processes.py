@@ -7,7 +7,7 @@ import os
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MethodType
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import torch
 from torch import distributed as dist  # torch has loaded it already
@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cutmix.core.world import Value, World
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from torch import Tensor, nn
 
@@ -72,6 +72,16 @@ class Processes(World):
         heard = list(told.new_empty(self.size, 1))
         dist.all_gather(heard, told)
         return torch.cat(heard).tolist()
+
+    def agreed(self, act: Callable[[], Value]) -> Value:
+        done, refused = None, None
+        try:
+            done = act()
+        except (OSError, ValueError) as error:
+            refused = error
+        if refusals := [told for told in self.gathered(refused) if told is not None]:
+            raise refusals[0] from refused
+        return cast("Value", done)
 
     def total(self, tensor: Tensor) -> Tensor:
         summed = tensor.clone()

@@ -152,9 +152,7 @@ class Saver(Callback):
         folder, content = self._settings.folder / name_for(state.timestamp), capture(state)
         self._loggers.settle()
         # Nobody leaves before it is written, nor goes on where it is not.
-        failure = state.world.broadcast(self._written(folder, content) if state.world.rank == 0 else None)
-        if failure is not None:
-            raise failure
+        state.world.agreed(lambda: self._write(folder, content) if state.world.rank == 0 else None)
         self._last, self._saved = monotonic(), state.timestamp
         return folder
 
@@ -170,14 +168,9 @@ class Saver(Callback):
         for file in self._files:
             file.go_on_at(saved["files"][file.name])
 
-    def _written(self, folder: Path, content: Content) -> OSError | ValueError | None:
-        """Write ``content``; return what stood in the way, if anything did."""
-        try:
-            write(folder, replace(content, values={**content.values, **self._values()}))
-            self._prune(folder)
-        except (OSError, ValueError) as error:
-            return error
-        return None
+    def _write(self, folder: Path, content: Content) -> None:
+        write(folder, replace(content, values={**content.values, **self._values()}))
+        self._prune(folder)
 
     def _values(self) -> dict[str, Any]:
         loggers = self._loggers.state_dict()  # which writes out what the files hold back
