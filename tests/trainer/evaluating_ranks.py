@@ -5,6 +5,7 @@ import json
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from cutmix.core import Callback
@@ -57,6 +58,39 @@ def trained(parallelism, precision, norm, *, lent=True):
     }
 
 
+class Scaled(nn.Module):
+    """A loss that learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, outputs, target):
+        return F.cross_entropy(outputs * self.scale, target)
+
+
+def learned(parallelism):
+    """Cut the gradients of a model and of its loss, whose own is whole where the model's are sharded."""
+    torch.manual_seed(1)
+    model, loss = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)), Scaled()
+    trainer = Trainer(
+        model,
+        DataLoader(DATA, batch_size=3, shuffle=True),
+        optimizers=torch.optim.SGD([*model.parameters(), *loss.parameters()], lr=0.1),
+        loss_fn=loss,
+        gradient_clip_norm=0.1,
+        parallelism=parallelism,
+        device="cpu",
+        progress_bar=False,
+        seed=7,
+    )
+    trainer.fit()
+    return {
+        "norm": float(trainer.state.train_metrics["train/grad_norm"]),
+        "values": [full(parameter.detach()).tolist() for parameter in (model[1].bias, loss.scale)],
+    }
+
+
 if __name__ == "__main__":
     runs = {
         "whole": trained("ddp", "fp32", None),
@@ -64,5 +98,7 @@ if __name__ == "__main__":
         "sharded, not lent": trained("fsdp", "fp32", None, lent=False),
         "whole, cut": trained("ddp", "amp_fp16", 0.1),
         "sharded, cut": trained("fsdp", "amp_fp16", 0.1),
+        "whole, loss learns": learned("ddp"),
+        "sharded, loss learns": learned("fsdp"),
     }
     print(json.dumps(runs))

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cutmix.algorithms import CutMix
 from cutmix.core import Algorithm, Callback, Event
 from cutmix.trainer import EMA, CosineWithWarmup, Trainer
+from cutmix.trainer.optim import clip
 from cutmix.trainer.precision import scaler_for
 from cutmix.trainer.runtime import check_deterministic
 from snapshots import digest, net, resumed
@@ -203,6 +204,22 @@ def test_long_gradients_are_cut_to_length_and_short_ones_are_not(precision, tole
     torch.testing.assert_close(length(cut), torch.tensor(0.01), rtol=tolerance, atol=0)
     torch.testing.assert_close(cut, [change * 0.01 / norm for change in free], rtol=tolerance, atol=1e-6)
     assert all(one.equal(other) for one, other in zip(short, free, strict=True))
+
+
+@pytest.mark.parametrize("longest", [0.1, 1e3])
+def test_gradients_of_one_kind_are_cut_as_torch_cuts_them_to_the_bit(longest):
+    models = [network(), network()]
+    for model in models:
+        for parameter in list(model.parameters())[1:]:  # the first has none
+            parameter.grad = torch.sin(3.0 + torch.arange(parameter.numel())).view_as(parameter)
+    ours, torchs = models
+
+    found = clip([torch.optim.SGD(ours.parameters())], longest)
+
+    assert found.equal(nn.utils.clip_grad_norm_(torchs.parameters(), longest))
+    assert all(
+        one.grad.equal(other.grad) for one, other in list(zip(*map(nn.Module.parameters, models), strict=True))[1:]
+    )
 
 
 @pytest.mark.parametrize("norm", [0, -1.0, "1", float("nan")])

@@ -28,5 +28,13 @@ def test_sharded_gradients_are_scaled_and_cut_by_the_length_of_the_whole(ranks):
     assert sharded["figures"] == pytest.approx(whole["figures"], rel=1e-3)
 
 
+def test_gradients_of_a_sharded_model_and_of_its_loss_are_cut_together(ranks):
+    whole, sharded = ranks[0]["whole, loss learns"], ranks[0]["sharded, loss learns"]
+
+    assert sharded["norm"] == pytest.approx(whole["norm"], rel=1e-6)
+    assert sharded["values"] == [pytest.approx(values, rel=1e-6) for values in whole["values"]]
+    assert sharded["values"][1] != [1.0, 1.0, 1.0]
+
+
 def test_a_run_is_saved_whole_right_after_an_evaluation(ranks):
     assert {name.partition(".")[0] for name in ranks[0]["sharded"]["saved"]} == {"1", "2", "4"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import defaultdict
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -55,8 +57,14 @@ def parameter_groups(model: nn.Module, weight_decay: float, *, decay_embeddings:
 
 def clip(optimizers: Sequence[Optimizer], norm: float) -> Tensor:
     """Shorten the gradients of all optimizers, taken together, to ``norm``; return how long they were."""
-    held = [parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
-    return full(nn.utils.clip_grad_norm_(held, norm))
+    alike = defaultdict(list)  # torch mixes no sharded ones with whole ones, such as those of a loss that learns
+    for parameter in (one for optimizer in optimizers for group in optimizer.param_groups for one in group["params"]):
+        alike[getattr(parameter, "device_mesh", None)].append(parameter)
+    gradients = [[one.grad for one in parameters if one.grad is not None] for parameters in alike.values()]
+    total = reduce(torch.hypot, [full(nn.utils.get_total_norm(ones)) for ones in gradients])
+    for parameters in alike.values():
+        nn.utils.clip_grads_with_norm_(parameters, norm, total)
+    return total
 
 
 @final
