@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from torch.nn import functional as F
@@ -311,27 +312,33 @@ class Trainer:
         """Put everything where a checkpoint was taken; the files too, where it is the run's own."""
         go_on(start.content, self.state, self._loggers)
         if start.is_own and self._saver is not None:
-            self._saver.take_over(start.content)
+            self._saver.take_over(start.content, self.state.world)
         # Stopped between its last step and the end of that epoch, it has both that and its evaluation to come.
         self._has_ended = self.state.has_ended
 
     @contextmanager
     def _folder_held(self) -> Generator[None]:
         """Hold ``save_folder``, and the files in it, for this run alone; what ``fit`` calls finds it held."""
-        if self._folder is None or self.state.rank or self._holds_folder:
+        if self._holds_folder:
             yield
             return
-        make_folder(self._folder)
-        with locked(self._folder):
-            for file in self._files:
-                if self._autoresume:
-                    file.set_aside()
-                file.claim()
+        with ExitStack() as held:
+            self.state.world.agreed(partial(self._claim, held))
             self._holds_folder = True
             try:
                 yield
             finally:
                 self._holds_folder = False
+
+    def _claim(self, held: ExitStack) -> None:
+        if self._folder is None or self.state.rank:
+            return
+        make_folder(self._folder)
+        held.enter_context(locked(self._folder))
+        for file in self._files:
+            if self._autoresume:
+                file.set_aside()
+            file.claim()
 
     def _check_open(self, method: str) -> None:
         if self._is_closed:

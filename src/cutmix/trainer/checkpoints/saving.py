@@ -6,6 +6,7 @@ import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, final
@@ -133,8 +134,7 @@ class Saver(Callback):
 
     def fit_start(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         self._before, self._last = state.timestamp, monotonic()
-        if state.world.rank == 0:
-            sweep(self._settings.folder)
+        state.world.agreed(lambda: sweep(self._settings.folder) if state.world.rank == 0 else None)
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         self._look(state)
@@ -161,12 +161,15 @@ class Saver(Callback):
         if self._saved != state.timestamp:
             self.save(state)
 
-    def take_over(self, content: Content) -> None:
+    def take_over(self, content: Content, world: World) -> None:
         """Go on with the files and the best checkpoint of the run that ``content`` is of."""
         saved = content.values["saving"]
         self._best, self._best_name = saved["best"], saved["best_name"]
+        world.agreed(partial(self._take_files, saved["files"]))
+
+    def _take_files(self, positions: Mapping[str, int]) -> None:
         for file in self._files:
-            file.go_on_at(saved["files"][file.name])
+            file.go_on_at(positions[file.name])
 
     def _write(self, folder: Path, content: Content) -> None:
         write(folder, replace(content, values={**content.values, **self._values()}))
@@ -252,14 +255,16 @@ def _starting_point(
         raise ValueError(
             "autoresume must come with a save_folder, got none: name the folder to look for checkpoints in"
         )
-    own = folder / FOLDER
-    if world.rank == 0 and own.is_dir():
-        with suppress(ValueError), locked(folder):  # where another trainer is at work, nothing is left over
-            sweep(own)
-    world.barrier()
-    if checkpoints(own):
-        return _newest(own)
+    world.agreed(lambda: _sweep_alone(folder) if world.rank == 0 else None)
+    if checkpoints(folder / FOLDER):
+        return _newest(folder / FOLDER)
     return _starting_point(load_path, folder, world, autoresume=False)
+
+
+def _sweep_alone(folder: Path) -> None:
+    if (folder / FOLDER).is_dir():
+        with suppress(ValueError), locked(folder):  # where another trainer is at work, nothing is left over
+            sweep(folder / FOLDER)
 
 
 def check_same_start(content: Content | None, world: World) -> None:
