@@ -22,6 +22,7 @@ SAME = {
     "step_schedulers_every_batch": "`False` when left out; `CosineWithWarmup` goes by the clock anyway",
     "eval_dataloader": "several by name, `{'val': loader}`, with settings of their own in an `Evaluator`",
     "eval_interval": "no function",
+    "eval_subset_num_batches": "of all processes together, there of each",
     "callbacks": "of `cutmix.core.Callback`",
     "loggers": "of `cutmix.core.Logger`; figures also go to `metrics.jsonl` in `save_folder`",
     "load_path": "a folder here: a checkpoint, or a run's `save_folder`",

@@ -1,5 +1,8 @@
 """Batches in an order of their own: skipped by drawing, or driven by the loader's state; each rank has its own stream."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 import torch
 from torch import nn
@@ -58,6 +61,46 @@ def test_in_evaluation_a_rank_whose_stream_has_ended_goes_along():
     batches = fed(stream(2), world=beside(2, 2, 2), measures=True)
 
     assert batches == [([0, 1, 2], (3, 5)), ([3, 4, 5], (3, 5)), ([3, 4, 5], (0, 2))]
+
+
+def together(make, size, **use):
+    """List for each of several ranks, each in a thread, how many samples of each of its batches count."""
+    board, barrier = [None] * size, Barrier(size, timeout=60)
+
+    class Talking(World):
+        def gathered(self, value):
+            board[self.rank] = value
+            barrier.wait()
+            told = list(board)
+            barrier.wait()
+            return told
+
+        counts = gathered
+
+    def shares(rank):
+        batches = batches_of(make(rank), "eval_dataloader", Use(0, world=Talking(rank, size), **use))
+        return [share.here for _, share in batches.epoch(0)]
+
+    with torch.random.fork_rng(), ThreadPoolExecutor(size) as threads:
+        return list(threads.map(shares, range(size)))
+
+
+LONG = TensorDataset(torch.arange(96))
+SOURCES = {
+    "streams": lambda rank: stream(8),
+    "dealt out by a sampler": lambda rank: DataLoader(LONG, 3, sampler=DistributedSampler(LONG, 4, rank)),
+    "dealt out here": lambda rank: DataLoader(LONG, 3),
+}
+
+
+@pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 7, 8])
+def test_a_limit_is_of_steps_in_training_and_of_all_batches_in_evaluation_whatever_the_source(make, limit):
+    trained, measured = (together(make, 4, limit=limit, measures=measures) for measures in (False, True))
+
+    assert trained == [[3] * limit] * 4
+    assert sum(here > 0 for shares in measured for here in shares) == limit
+    assert {len(shares) for shares in measured} == {-(-limit // 4)}
 
 
 def test_that_ranks_have_streams_of_their_own_and_that_batches_are_passed_over_is_said(capsys):

@@ -29,7 +29,7 @@ class Evaluator:
         dataloader: a DataLoader, any iterable of batches, or a function that makes one.
         eval_interval: how often to evaluate, ``'1ep'``, ``'500ba'``, ``'50000sp'``, besides when training ends; 0 for
             never.
-        subset_num_batches: the most batches of an evaluation; -1 for all.
+        subset_num_batches: the most batches of an evaluation, of all processes together; -1 for all.
         metrics: by name.
     """
 

@@ -99,8 +99,8 @@ class Trainer:
             samples: the whole batch's where the loss is a plain mean, not with class weights or ignored labels.
         gradient_clip_norm: the most that the gradients of all parameters together may be long.
         eval_interval: how often to evaluate, besides when training ends; None or 0 for never.
-        train_subset_num_batches: the most batches of an epoch; -1 for all.
-        eval_subset_num_batches: the most batches of an evaluation; -1 for all.
+        train_subset_num_batches: the most batches of an epoch, of each process: its steps; -1 for all.
+        eval_subset_num_batches: the most batches of an evaluation, of all processes together; -1 for all.
         seed: of everything random; None takes ``torch.initial_seed()``. ``state.seed`` tells it.
         input_key: where a batch holds the images: an index, a key, an attribute, or a pair (getter, setter).
         target_key: where it holds the targets.

@@ -121,8 +121,8 @@ class DrawnBatches:
     def _taken(self) -> tuple[list[Piece], list[Share | None]]:
         """Take the batches that a sampler has dealt to this rank; in training an epoch ends when one of them ends."""
         use = self._use
-        order = [piece for (piece,) in dealt(islice(self._samplers[0], use.limit), 1, repeated, self._count)]
-        counts = use.world.gathered([piece.samples for piece in order])
+        order = [piece for (piece,) in dealt(islice(self._samplers[0], use.own_limit), 1, repeated, self._count)]
+        counts = use.world.gathered([piece.samples if use.has_turn else 0 for piece in order])
         steps = [list(step) for step in zip_longest(*counts, fillvalue=0) if use.measures or all(step)]
         order += [piece._replace(samples=0) for piece in order[-1:]] * (len(steps) - len(order))
         return order[: len(steps)], [self._share(step) for step in steps]

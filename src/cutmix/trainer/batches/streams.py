@@ -137,7 +137,7 @@ def _in_step(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batch, Share 
                 return
             yield batch, None
             continue
-        counts = use.world.counts(0 if batch is _END else use.count(batch))
+        counts = use.world.counts(use.count(batch) if use.has_turn and batch is not _END else 0)
         if not (any if use.measures else all)(counts):
             return
         last = last if batch is _END else batch
@@ -160,4 +160,4 @@ def _least_of_all(source: object, use: Use) -> int | None:
 
 
 def _end(use: Use, start: int, passed: int) -> int | None:
-    return None if use.limit is None else passed + use.limit - start
+    return None if use.own_limit is None else passed + use.own_limit - start
