@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
 
 from cutmix.algorithms import CutMix
 from cutmix.core.world import World
@@ -33,7 +33,8 @@ from recording import record, spread
 from timing import Pace, measure
 
 SAMPLES, RANKS, BATCH = (10**5, 10**6, 10**7), 1000, 256
-WAYS = {"Trainer, 1 rank": 1, "Trainer, 1,000 ranks": RANKS, "DistributedSampler, 1,000 ranks": RANKS}
+OTHER = "Trainer, 1,000 ranks, another sampler"
+WAYS = {"Trainer, 1 rank": 1, "Trainer, 1,000 ranks": RANKS, OTHER: RANKS, "DistributedSampler, 1,000 ranks": RANKS}
 TRIALS, PARAMETERS, STEPS = 3, 10**7, 200
 QUICK_SAMPLES, QUICK_TRIALS, QUICK_PARAMETERS, QUICK_STEPS = (10**4,), 2, 10**5, 10
 
@@ -74,11 +75,16 @@ def orders(sizes: tuple[int, ...], trials: int) -> list[dict[str, Any]]:
     ]
 
 
+class _Another(RandomSampler):
+    """Of which nobody knows that it draws as torch's own does."""
+
+
 def drawn(way: str, samples: int) -> dict[str, float]:
     """Draw the order of an epoch, and return seconds and the megabytes that the process grew by, and kept."""
     world, data = World(size=WAYS[way]), range(samples)
     if way.startswith("Trainer"):
-        loader = DataLoader(data, BATCH, shuffle=True)  # ty: ignore[invalid-argument-type]
+        sampler = _Another(data) if way == OTHER else RandomSampler(data)
+        loader = DataLoader(data, BATCH, sampler=sampler)  # ty: ignore[invalid-argument-type]
         draw = batches_of(loader, "train_dataloader", Use(seed=0, world=world)).epoch
     else:
         draw = partial(_listed, DistributedSampler(data, world.size, world.rank))  # ty: ignore[invalid-argument-type]

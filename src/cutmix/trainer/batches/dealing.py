@@ -56,9 +56,14 @@ Round: TypeAlias = "list[Piece]"
 Fill: TypeAlias = "Callable[[Round, int], Round]"
 
 
-def dealt(entries: Iterable[Any], size: int, fill: Fill, count: Callable[[Any], int]) -> Iterator[Round]:
-    """Deal ``entries`` to ``size`` ranks, in their order; a last round that is short is what ``fill`` makes of it."""
-    rest, first = iter(entries), 0
+def dealt(
+    entries: Iterable[Any], size: int, fill: Fill, count: Callable[[Any], int], first: int = 0
+) -> Iterator[Round]:
+    """Deal ``entries`` to ``size`` ranks, in their order; a last round that is short is what ``fill`` makes of it.
+
+    Samples are numbered from ``first`` on.
+    """
+    rest = iter(entries)
     while taken := list(islice(rest, size)):
         pieces = []
         for entry in taken:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from cutmix.core.keyed import Keyed, Seeding, places
 from cutmix.keys import fold
-from cutmix.trainer.batches.dealing import Piece, Share, cut, dealt, repeated
+from cutmix.trainer.batches.dealing import Share, cut, dealt, repeated
 from cutmix.trainer.batches.sources import (
     check,
     generators_of,
@@ -22,6 +22,7 @@ from cutmix.trainer.batches.sources import (
     own,
     samplers_of,
 )
+from cutmix.trainer.batches.steps import Step, Steps, no_rounds, rounds_of
 from cutmix.trainer.batches.streams import GivenBatches, StatefulBatches
 from cutmix.trainer.runtime import seeded
 
@@ -62,8 +63,7 @@ class DrawnBatches:
         self._is_whole = loader.batch_sampler is None  # what the sampler gives is a batch, not a list of samples
         self._is_dealt = any(hasattr(sampler, "num_replicas") for sampler in self._samplers)  # by a sampler of its own
         self._epoch = -1  # the epoch of the order
-        self._order: list[Piece] = []
-        self._shares: list[Share | None] = []
+        self._steps = Steps.of(0, no_rounds(), None, [])
         self._rest = _Rest()
         self._fetcher = own(loader)
         # Into __dict__, since a DataLoader refuses to have these set.
@@ -84,48 +84,52 @@ class DrawnBatches:
             self._draw(epoch)
         world, key = self._use.world, fold(self._use.seed, "data", epoch)
         first = start * world.size + world.rank
-        self._rest.pieces = self._order[start:]
-        self._rest.entries = self._entries(epoch, start, key)
+        self._rest.numbers = range(start, len(self._steps))
+        self._rest.entries = self._entries(epoch, key)
         torch.default_generator.manual_seed(key + first)  # of the workers
         batches = keyed(iter(self._fetcher), key, first, world.size)
-        return map(self._agreed, batches, self._shares[start:])
+        return map(self._agreed, batches, map(self._steps.share, self._rest.numbers))
 
     def samples(self, number: int) -> Any:  # noqa: ANN401 - whatever the sampler gives
         """Return the indices of the samples in batch ``number`` of the epoch at hand."""
-        return self._order[number].entry
+        return self._steps.piece(number).entry
 
     def _draw(self, epoch: int) -> None:
         for sampler in self._samplers:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
         with seeded(fold(self._use.seed, "order", epoch), (torch.default_generator, *generators_of(self._samplers))):
-            self._order, self._shares = self._taken() if self._is_dealt else self._dealt()
+            self._steps = self._taken() if self._is_dealt else self._dealt()
         self._epoch = epoch
 
-    def _dealt(self) -> tuple[list[Piece], list[Share | None]]:
+    def _dealt(self) -> Steps:
         """Take this rank's batches of those that all ranks draw alike."""
-        use, order, shares, ends = self._use, list[Piece](), list[Share | None](), list[Piece]()
-        limit = use.limit if use.limit is None or use.measures else use.limit * use.world.size
+        use, rank, size, rest = self._use, self._use.world.rank, self._use.world.size, list[Step]()
+        limit = use.limit if use.limit is None or use.measures else use.limit * size
         fill = repeated if self._is_whole or use.measures else cut
-        for pieces in dealt(islice(self._samplers[0], limit), use.world.size, fill, self._count):
-            order.append(pieces[use.world.rank])
-            shares.append(self._share([piece.samples for piece in pieces]))
+        sampler = iter(self._samplers[0]) if self._is_whole else self._samplers[0]  # whose indices are then the batches
+        rounds, entries = rounds_of(sampler, size, limit)
+        ends = rounds[:: max(1, len(rounds) - 1), 0].tolist()
+        for pieces in dealt(entries, size, fill, self._count, rounds.size):
+            rest.append((pieces[rank], self._share([piece.samples for piece in pieces])))
             ends = [*ends[:1], pieces[0]]
-        if len(set(use.world.gathered(repr((len(order), ends))))) > 1:
+        steps = Steps.of(rank, rounds, self._share([rounds.shape[-1]] * size), rest)
+        if len(set(use.world.gathered(repr((len(steps), ends))))) > 1:
             raise ValueError(
                 f"{self._argument} must be drawn in the same order on every rank, got another one on each; let its "
                 "sampler draw from torch's generators, and hand the whole data set in on every rank"
             )
-        return order, shares
+        return steps
 
-    def _taken(self) -> tuple[list[Piece], list[Share | None]]:
+    def _taken(self) -> Steps:
         """Take the batches that a sampler has dealt to this rank; in training an epoch ends when one of them ends."""
         use = self._use
         order = [piece for (piece,) in dealt(islice(self._samplers[0], use.own_limit), 1, repeated, self._count)]
         counts = use.world.gathered([piece.samples if use.has_turn else 0 for piece in order])
         steps = [list(step) for step in zip_longest(*counts, fillvalue=0) if use.measures or all(step)]
         order += [piece._replace(samples=0) for piece in order[-1:]] * (len(steps) - len(order))
-        return order[: len(steps)], [self._share(step) for step in steps]
+        taken = [(piece, self._share(step)) for piece, step in zip(order, steps, strict=False)]
+        return Steps.of(0, no_rounds(), None, taken)
 
     def _share(self, counts: list[int]) -> Share | None:
         return None if self._use.world.size == 1 else Share.of(self._use.world.rank, counts)
@@ -140,11 +144,12 @@ class DrawnBatches:
             return batch, share
         return batch, Share.of(use.world.rank, use.world.counts(use.count(batch) if share.here else 0))
 
-    def _entries(self, epoch: int, start: int, key: int) -> Iterator[Any]:
-        """Say what to fetch from batch ``start`` on, with the keys that it is drawn by."""
+    def _entries(self, epoch: int, key: int) -> Iterator[Any]:
+        """Say what is left to fetch, with the keys that it is drawn by."""
         world = self._use.world
         of_samples = fold(self._use.seed, "sample", epoch, world.rank if self._is_dealt else 0)
-        for number, piece in enumerate(self._rest.pieces, start):
+        for number in self._rest.numbers:
+            piece = self._steps.piece(number)
             entry = piece.entry
             if self._is_keyed:
                 located = places([entry] if self._is_whole else entry, of_samples, piece.first)
@@ -160,14 +165,14 @@ class _Rest:
     """What stands for the sampler of a loader: what is left of an epoch."""
 
     def __init__(self) -> None:
-        self.pieces: list[Piece] = []
+        self.numbers = range(0)
         self.entries: Iterator[Any] = iter(())
 
     def __iter__(self) -> Iterator[Any]:
         return self.entries
 
     def __len__(self) -> int:
-        return len(self.pieces)
+        return len(self.numbers)
 
 
 def _as_it_is(batch: Batch) -> Batch:
