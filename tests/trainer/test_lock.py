@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cutmix.core.callback import Callback
+from cutmix.core import Callback, Logger
 from cutmix.trainer import Trainer
 from cutmix.trainer.checkpoints.lock import locked
 
@@ -85,6 +85,58 @@ def test_a_trainer_that_is_refused_leaves_the_log_of_the_other_alone(act, tmp_pa
     assert (tmp_path / "metrics.jsonl").read_text() == written
     other.fit("1ep")
     assert "a step behind" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+class Acting(Logger):
+    """Takes down when it is asked to act."""
+
+    def __init__(self):
+        self.acts = []
+
+    def log_metrics(self, metrics, step):
+        self.acts.append(("log", step))
+
+    def flush(self):
+        self.acts.append(("flush",))
+
+    def state_dict(self):
+        return {"state": 1}
+
+    def load_state_dict(self, state):
+        self.acts.append(("load", state))
+
+
+class Counting(Callback):
+    """Logs when the trainer is made."""
+
+    def init(self, state, logger):
+        logger.log_metrics({"parameters": 21}, 0)
+
+
+def test_what_is_logged_and_gone_on_with_waits_until_the_folder_is_held(tmp_path):
+    def trainer():
+        batches = [(torch.rand(4, 6), torch.arange(4) % 3)] * 4
+        settings = {"save_folder": tmp_path, "autoresume": True, "loggers": Acting(), "callbacks": Counting()}
+        made = Trainer(nn.Linear(6, 3), batches, device="cpu", progress_bar=False, seed=0, **settings)
+        return made, settings["loggers"].acts
+
+    first, acts = trainer()
+    first.fit()
+    assert acts[:2] == [("log", 0), ("log", 1)]
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write("a step behind the checkpoint\n")
+    written = (tmp_path / "metrics.jsonl").read_text()
+    refused, acts = trainer()
+    with locked(tmp_path), pytest.raises(ValueError, match="this trainer's alone"):
+        refused.fit("1ep")
+    refused.close()
+    assert acts == []
+    assert (tmp_path / "metrics.jsonl").read_text() == written
+
+    second, acts = trainer()
+    second.fit("1ep")
+    assert acts[:3] == [("load", {"state": 1}), ("log", 0), ("log", 5)]
+    assert acts.count(acts[0]) == 1
 
 
 def test_who_trains_may_measure_and_save_meanwhile(tmp_path):

@@ -38,7 +38,10 @@ class Logger(ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - not every place can be put back
-        """Take over what ``state_dict`` returned: what was logged since will be logged again."""
+        """Take over what ``state_dict`` returned: what was logged since will be logged again.
+
+        Called when the run begins and has its folder for itself, so that files may be cut then.
+        """
 
     def close(self) -> None:  # noqa: B027 - not every place is held
         """Let go of what is held; nothing is logged after this."""
@@ -57,14 +60,25 @@ class Loggers(Logger):
     Tensors of one element may be logged, and functions that compute one, which nobody calls where nobody listens. They
     are turned into numbers by ``flush``, many at once, so that no step waits for what it logs. Means over all ranks
     wait for ``settle``, and so does what was logged after them.
+
+    Where they are made ``waiting`` they hear nothing before ``begin``, and never if the run does not come to that.
     """
 
-    def __init__(self, loggers: Sequence[Logger], world: World | None = None) -> None:
+    def __init__(self, loggers: Sequence[Logger], world: World | None = None, *, waiting: bool = False) -> None:
         self._world = World() if world is None else world
         self._all = tuple(loggers)
         self._loggers = () if self._world.rank else self._all
         self._is_heard = self._world.broadcast(bool(loggers))
         self._records: list[_Record] = []
+        self._waiting = waiting
+        self._states: Mapping[str, Any] = {}  # to be taken over
+
+    def begin(self) -> None:
+        """Let loggers go on where they were, and hear from now on, once nobody else can write where they do."""
+        for name, logger in by_class(self._loggers).items():
+            if name in self._states:
+                logger.load_state_dict(self._states[name])
+        self._waiting, self._states = False, {}
 
     def log_metrics(self, metrics: Mapping[str, Figure], step: int) -> None:
         if self._loggers:
@@ -95,6 +109,8 @@ class Loggers(Logger):
         self.flush()
 
     def flush(self) -> None:
+        if self._waiting:
+            return
         settled = list(takewhile(lambda record: record.samples is None, self._records))
         self._records = self._records[len(settled) :]
         for row, record in zip(_rows(settled), settled, strict=True):
@@ -119,10 +135,10 @@ class Loggers(Logger):
         return {name: dict(state) for name, logger in by_class(self._loggers).items() if (state := logger.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Hand each its state; one that is new to the run has none."""
-        for name, logger in by_class(self._loggers).items():
-            if name in state:
-                logger.load_state_dict(state[name])
+        """Hand each its state when it may hear; one that is new to the run has none."""
+        self._states = state
+        if not self._waiting:
+            self.begin()
 
 
 def value_of(figure: Figure) -> float | int | Tensor:

@@ -178,7 +178,7 @@ class Trainer:
         use = Use(seed, limit, world, aloud=aloud, count=lambda batch: num_samples(get_item(batch, input_key)))
         batches = None if train_dataloader is None else batches_of(train_dataloader, "train_dataloader", use)
         self._files = [] if folder is None or world.rank else [JsonLines(folder / name) for name in FILES]
-        self._loggers = Loggers([*several("loggers", loggers, Logger), *self._files[:1]], world)
+        self._loggers = Loggers([*several("loggers", loggers, Logger), *self._files[:1]], world, waiting=True)
         saving = SavingSettings.parse(folder, save_interval, save_num_checkpoints_to_keep, save_best)
         self._saver = None if saving is None else Saver(saving, self._loggers, self._files)
         self._signals = Signals(None if self._saver is None else self._saver.secure)
@@ -331,14 +331,14 @@ class Trainer:
                 self._holds_folder = False
 
     def _claim(self, held: ExitStack) -> None:
-        if self._folder is None or self.state.rank:
-            return
-        make_folder(self._folder)
-        held.enter_context(locked(self._folder))
-        for file in self._files:
-            if self._autoresume:
-                file.set_aside()
-            file.claim()
+        if self._folder is not None and self.state.rank == 0:
+            make_folder(self._folder)
+            held.enter_context(locked(self._folder))
+            for file in self._files:
+                if self._autoresume:
+                    file.set_aside()
+                file.claim()
+        self._loggers.begin()
 
     def _check_open(self, method: str) -> None:
         if self._is_closed:
