@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -37,13 +38,23 @@ def test_a_shuffle_is_a_permutation(batch, seed):
     assert sorted(draw_shuffle(batch, seeded(seed)).tolist()) == list(range(batch))
 
 
-@pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 4.0])
+@pytest.mark.parametrize("alpha", [1e-300, 0.01, 0.2, 0.999, 1.0, 1.001, 4.0, 1e300])
 def test_a_beta_draw_has_the_mean_and_variance_of_the_distribution(alpha):
     drawn = torch.from_numpy(draw_betas(alpha, 20_000, seeded(0)))
 
     assert ((drawn >= 0) & (drawn <= 1)).all()
     assert drawn.mean().item() == pytest.approx(0.5, abs=0.015)
     assert drawn.var().item() == pytest.approx(0.25 / (2 * alpha + 1), abs=0.01)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2, 0.5, 2.0, 100.0])
+def test_a_beta_draw_is_spread_as_that_of_another_library(alpha):
+    count = 50_000
+    drawn = [draw_betas(alpha, count, seeded(0)), np.random.default_rng(0).beta(alpha, alpha, count)]
+
+    places = np.sort(np.concatenate(drawn))
+    shares = [np.searchsorted(np.sort(numbers), places, side="right") / count for numbers in drawn]
+    assert np.abs(shares[0] - shares[1]).max() < 1.63 * (2 / count) ** 0.5  # Kolmogorov and Smirnov, 1 %
 
 
 def test_uniform_draws_fill_the_unit_interval():

@@ -82,13 +82,12 @@ def test_the_end_is_known_without_the_length_of_the_run():
     assert (mix.at("280ep").draw(IMAGES.shape).kept == 1).all()
 
 
-def test_an_alpha_that_ends_at_0_steps_over_what_is_too_small_to_draw_from():
+def test_an_alpha_may_end_at_0_by_way_of_the_smallest_numbers():
     mix = CutMix(alpha=linear(1.0, 0.0))
 
     assert mix.at(0.99).alpha == pytest.approx(0.01)
-    assert mix.at(0.991).alpha == 0.0
     assert mix.at(1.0).alpha == 0.0
-    assert CutMix(alpha=linear(0.0, 1.0)).at(0.001).alpha == 0.0
+    assert (mix.at(1.0).draw(IMAGES.shape).kept == 1).all()
 
 
 def test_a_switch_follows_the_clock_where_its_recipes_do():
@@ -118,7 +117,6 @@ def test_holes_that_follow_the_clock_need_a_time():
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [
-        ({"alpha": linear(1.0, 0.005)}, ValueError, r"alpha must be 0 .* at least 0\.01, got 0\.00"),
         ({"alpha": lambda share: 1 - 2 * share}, ValueError, r"alpha must lie in \[0, inf\], got -"),
         ({"alpha": lambda share: "1"}, TypeError, r"alpha must be a number, got '1'"),
         ({"alpha": lambda share: math.nan if share > 0.5 else 1}, ValueError, r"alpha must lie in \[0, inf\], got nan"),

@@ -15,10 +15,6 @@ Pairing: TypeAlias = Literal["ring", "shuffle", "same_class"]
 """Who gets whom: one random cycle through the batch, where nobody is its own partner; a plain permutation; one random
 cycle inside each class."""
 
-SMALLEST_ALPHA = 0.01
-"""Below it float64 gamma draws underflow to 0 / 0, and what is left of them is a coin."""
-
-
 def draw_ring(batch: int, generator: torch.Generator | None = None) -> Partners:
     """Draw one random cycle through ``range(batch)``: nobody is its own partner, unless it is alone."""
     order = torch.randperm(batch, generator=generator).numpy()
@@ -55,7 +51,7 @@ def draw_partners(batch: int, pairing: Pairing, generator: torch.Generator | Non
 
 
 def draw_betas(alpha: float | Tensor, count: int, generator: torch.Generator | None = None) -> Drawn:
-    """Draw ``count`` numbers from Beta(alpha, alpha): one uniform number each for ``alpha`` 1, else two gamma draws."""
+    """Draw ``count`` numbers from Beta(alpha, alpha): of one uniform number each for ``alpha`` 1, else of two."""
     return draw_betas_and_chances(alpha, count, 0, generator)[0]
 
 
@@ -66,9 +62,22 @@ def draw_betas_and_chances(
     if not isinstance(alpha, Tensor) and alpha == 1.0:
         drawn = draw_chances(count, 1 + axes, generator)
         return drawn[:, 0], drawn[:, 1:]
-    concentration = torch.as_tensor(alpha, dtype=torch.float64).expand(count, 2)
-    gammas = torch._standard_gamma(concentration, generator=generator).numpy()  # noqa: SLF001 - torch.distributions takes no generator
-    return gammas[:, 0] / gammas.sum(1), draw_chances(count, axes, generator)
+    drawn = draw_chances(count, 2 + axes, generator)
+    return _betas(alpha, drawn[:, 0], drawn[:, 1]), drawn[:, 2:]
+
+
+def _betas(alpha: float | Tensor, radii: Drawn, angles: Drawn) -> Drawn:
+    """Turn pairs of uniform numbers into numbers from Beta(alpha, alpha), for any ``alpha`` above 0.
+
+    Source: Devroye 1996, Random variate generation in one line of code: where U and V are uniform,
+    ``W = (U**(-1 / alpha) - 1) * cos(2 * pi * V)**2`` and the sign is that of the cosine, it is
+    ``(1 +- sqrt(W / (1 + W))) / 2``. Here by ``tails = 1 / (1 + W)``, which neither overflows nor cancels.
+    """
+    powers = (1.0 - radii) ** (1.0 / alpha)
+    cosines = np.cos(2.0 * np.pi * angles)
+    tails = powers / (powers + (1.0 - powers) * cosines * cosines)
+    smaller = tails / (2.0 + 2.0 * np.sqrt(1.0 - tails))
+    return np.where(cosines < 0.0, smaller, 1.0 - smaller)
 
 
 def draw_chances(count: int, axes: int, generator: torch.Generator | None = None) -> Chances:

@@ -30,7 +30,7 @@ class CutMix(Recipe):
     are weighted by what shows. One box for the whole batch, unless ``per_sample``.
 
     Args:
-        alpha: of the Beta distribution; 1 is the standard choice, 0 mixes nothing, else at least 0.01. It may follow
+        alpha: of the Beta distribution; 1 is the standard choice, 0 mixes nothing. It may follow
             the clock: ``linear(1.0, 0.0)``, or any function of the elapsed share of the run, see ``at``.
         interpolate_loss: in the Trainer, weigh two calls of the loss instead of calling it on blended label rows.
         uniform_sampling: place the box so that every pixel is equally likely to be replaced; odd sides stay whole.

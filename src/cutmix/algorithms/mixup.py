@@ -25,7 +25,7 @@ class MixUp(Recipe):
     one, as in Composer. One weight for the whole batch, unless ``per_sample``.
 
     Args:
-        alpha: of the Beta distribution; 0.2 is the usual choice, 0 mixes nothing, else at least 0.01. It may follow
+        alpha: of the Beta distribution; 0.2 is the usual choice, 0 mixes nothing. It may follow
             the clock: ``linear(0.8, 0.0)``, or any function of the elapsed share of the run, see ``at``.
         interpolate_loss: in the Trainer, weigh two calls of the loss instead of calling it on blended label rows.
         input_key: where the samples are in a batch (index, key, attribute, or a getter and setter); else the

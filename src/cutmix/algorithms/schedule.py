@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cutmix.algorithms.settings import check_number
 from cutmix.core.time import Moment, Time
-from cutmix.draws import SMALLEST_ALPHA
 
 Schedule: TypeAlias = Callable[[float], float]
 """A setting by the elapsed share of the run, from 0 to 1."""
@@ -108,8 +107,6 @@ def check_schedule(name: str, setting: float | Schedule, check: Callable[[float]
         return
     schedule = cast("Schedule", setting)
     numbers = [schedule(share) for share in SHARES]
-    if name == "alpha" and 0 in numbers:
-        numbers = [0.0 if _is_too_small(number) else number for number in numbers]
     for share, number in zip(SHARES, numbers, strict=True):
         try:
             check(number)
@@ -141,13 +138,7 @@ def _schedules(settings: object) -> dict[str, Schedule]:
 
 
 def _number(name: str, schedule: Schedule, moment: Moment) -> float:
-    number = schedule(_share(moment, f"{name}={schedule!r}"))
-    # A schedule that ends at 0 passes by what is too small to draw from: there it is 0 already.
-    return 0.0 if name == "alpha" and _is_too_small(number) else number
-
-
-def _is_too_small(number: object) -> bool:
-    return isinstance(number, Real) and 0.0 < float(number) < SMALLEST_ALPHA
+    return schedule(_share(moment, f"{name}={schedule!r}"))
 
 
 def _share(moment: Moment, follower: str) -> float:

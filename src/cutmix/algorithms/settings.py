@@ -4,7 +4,6 @@ import math
 from numbers import Real
 
 from cutmix.boxes import are_whole
-from cutmix.draws import SMALLEST_ALPHA
 
 NUMBERS = (float, int, Real)
 """Numpy's are found by the last one, which is slow to ask."""
@@ -30,14 +29,11 @@ def check_alpha(alpha: float) -> None:
 
     Raises:
         TypeError: when it is no number.
-        ValueError: when it is negative, nan, infinite or too small.
+        ValueError: when it is negative, nan or infinite.
     """
     check_number("alpha", alpha, 0.0, math.inf, "it is the parameter of Beta(alpha, alpha); 1 is standard")
-    if 0.0 < alpha < SMALLEST_ALPHA or alpha == math.inf:
-        raise ValueError(
-            f"alpha must be 0 (mixes nothing) or finite and at least {SMALLEST_ALPHA}, got {alpha}: "
-            "for fewer mixed batches use p"
-        )
+    if alpha == math.inf:
+        raise ValueError(f"alpha must be finite, got {alpha}: a large number keeps all weights close to a half")
 
 
 def check_p(p: float) -> None:
