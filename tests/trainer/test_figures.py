@@ -311,6 +311,12 @@ def test_a_save_folder_that_is_a_file_is_refused(tmp_path):
         trainer(loader(), save_folder=tmp_path / "taken").fit()
 
 
+@pytest.mark.parametrize("autoresume", [False, True])
+def test_a_save_folder_whose_path_is_too_long_is_refused(tmp_path, autoresume):
+    with pytest.raises(ValueError, match=r"save_folder must be a folder, .*long.* cannot be one: .*File name too long"):
+        trainer(loader(), save_folder=tmp_path / ("long" * 100), autoresume=autoresume).fit()
+
+
 def test_what_was_logged_before_an_error_is_written(tmp_path):
     class Fail(Callback):
         def batch_end(self, state, logger):

@@ -94,10 +94,15 @@ def verify(folder: Path) -> None:
 
 def checkpoints(parent: Path) -> list[Path]:
     """Return the checkpoints in ``parent`` by their names, the oldest first; none is looked into."""
-    if not os.path.isdir(parent):  # noqa: PTH112 - a path too long is none either, and Path.is_dir raises
+    if not is_folder(parent):
         return []
     named = [(found, path) for path in parent.iterdir() if (found := _NAME.fullmatch(path.name))]
     return [path for found, path in sorted(named, key=lambda pair: (int(pair[0][2]), int(pair[0][1])))]
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a folder is there; a path too long is none, where ``Path.is_dir`` raises."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def newest(parent: Path) -> Path | None:

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any, final
 from cutmix.core.callback import Callback
 from cutmix.core.time import Time, Timestamp
 from cutmix.trainer.callbacks.finite import check_finite
-from cutmix.trainer.checkpoints.checkpoint import Content, checkpoints, name_for, newest, read, remove, sweep, write
+from cutmix.trainer.checkpoints.checkpoint import (
+    Content,
+    checkpoints,
+    is_folder,
+    name_for,
+    newest,
+    read,
+    remove,
+    sweep,
+    write,
+)
 from cutmix.trainer.checkpoints.lock import locked
 from cutmix.trainer.checkpoints.manifest import CheckpointError
 from cutmix.trainer.checkpoints.snapshot import capture, check_capture, restore
@@ -262,7 +272,7 @@ def _starting_point(
 
 
 def _sweep_alone(folder: Path) -> None:
-    if (folder / FOLDER).is_dir():
+    if is_folder(folder / FOLDER):
         with suppress(ValueError), locked(folder):  # where another trainer is at work, nothing is left over
             sweep(folder / FOLDER)
 
