@@ -68,7 +68,7 @@ class CutOut(Algorithm):
         check_flag("uniform_sampling", self.uniform_sampling)
         check_spatial_dims(self.spatial_dims)
         check_length(self.length, "for no holes")
-        check_schedule("p", self.p, check_p)
+        check_schedule(self.p, check_p)
         check_until(self.until)
 
     def at(self, time: float | str | Moment, *, of: str | int | Time | None = None) -> "CutOut":

@@ -79,8 +79,8 @@ class Recipe(Mixer):
 
     def _check_settings(self) -> None:
         self._take_numbers()
-        check_schedule("alpha", self.alpha, check_alpha)
-        check_schedule("p", self.p, check_p)
+        check_schedule(self.alpha, check_alpha)
+        check_schedule(self.p, check_p)
         check_until(self.until)
         for name in ("interpolate_loss", "uniform_sampling", "per_sample"):
             check_flag(name, getattr(self, name, False))

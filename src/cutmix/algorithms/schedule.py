@@ -93,7 +93,7 @@ def is_over(until: Until | None, moment: Moment) -> bool:
     return elapsed >= time.value
 
 
-def check_schedule(name: str, setting: float | Schedule, check: Callable[[float], None]) -> None:
+def check_schedule(setting: float | Schedule, check: Callable[[float], None]) -> None:
     """Check a number, or what a schedule comes to over its whole range, at 257 moments.
 
     Raises:
