@@ -283,4 +283,4 @@ def not_saved(rank):
         try:
             trainer.save_checkpoint()
         except OSError as error:
-            return [str(error).split(",")[0], trainer.state.world.counts(rank)]
+            return [str(error).split(",")[0], [told for (told,) in trainer.state.world.counts(rank)]]

@@ -15,6 +15,7 @@ Pairing: TypeAlias = Literal["ring", "shuffle", "same_class"]
 """Who gets whom: one random cycle through the batch, where nobody is its own partner; a plain permutation; one random
 cycle inside each class."""
 
+
 def draw_ring(batch: int, generator: torch.Generator | None = None) -> Partners:
     """Draw one random cycle through ``range(batch)``: nobody is its own partner, unless it is alone."""
     order = torch.randperm(batch, generator=generator).numpy()

@@ -19,20 +19,20 @@ def check_out(images: Images, out: Images) -> None:
     if not isinstance(out, Tensor) or out.layout is not torch.strided:
         kind = getattr(out, "layout", type(out).__name__)
         raise TypeError(f"out must be a dense torch.Tensor, got {kind}: make it with torch.empty_like(images)")
-    if (out.shape, out.dtype, out.device) != (images.shape, images.dtype, images.device):
+    if out is not images and (out.shape, out.dtype, out.device) != (images.shape, images.dtype, images.device):
         raise ValueError(
             f"out must be like the images, {tuple(images.shape)} {images.dtype} on {images.device}, got "
             f"{tuple(out.shape)} {out.dtype} on {out.device}: make it with torch.empty_like(images)"
         )
     if out.requires_grad and torch.is_grad_enabled() and _owner(out).is_leaf:
         raise ValueError("out must not be a leaf that requires grad, got one: autograd would lose it; leave out= away")
-    if not torch.compiler.is_compiling() and _meets_itself(out):
+    if not out.is_contiguous() and not torch.compiler.is_compiling() and _meets_itself(out):
         raise ValueError(
             f"out must have memory for every pixel, got strides {out.stride()} for shape {tuple(out.shape)}: pixels "
             "that share theirs, as those of an expanded tensor, cannot all be written, make it with "
             "torch.empty_like(images)"
         )
-    if not is_same(out, images):
+    if out is not images and not is_same(out, images):
         check_apart(out, [images])
 
 
@@ -42,11 +42,12 @@ def check_apart(out: Images, others: Iterable[Tensor]) -> None:
     Raises:
         ValueError: when it does.
     """
-    if any(overlap(out, other) for other in others):
-        raise ValueError(
-            "out must be the images themselves or share no memory with them, got another view of the same memory: "
-            "make it with torch.empty_like(images)"
-        )
+    for other in others:
+        if overlap(out, other):
+            raise ValueError(
+                "out must be the images themselves or share no memory with them, got another view of the same memory: "
+                "make it with torch.empty_like(images)"
+            )
 
 
 def is_same(one: Tensor, other: Tensor) -> bool:
@@ -72,8 +73,6 @@ def _owner(tensor: Tensor) -> Tensor:
 
 def _meets_itself(tensor: Tensor) -> bool:
     """Tell whether two pixels may share memory: a step along some axis does not lead past what lies inside of it."""
-    if tensor.is_contiguous():
-        return False
     reach = 0
     for stride, side in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if side > 1:
@@ -84,7 +83,8 @@ def _meets_itself(tensor: Tensor) -> bool:
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
+    start = tensor.data_ptr()
     if tensor.is_contiguous():
-        return tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        return start, start + tensor.nbytes
     last = sum((side - 1) * stride for side, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
+    return start, start + (last + 1) * tensor.element_size()

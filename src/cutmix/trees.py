@@ -10,14 +10,15 @@ from torch import Tensor
 Tree: TypeAlias = Any  # the user's own type: no narrower name is true
 
 _PLAIN = (str, bytes, int, float, type(None))
-_WITH_ITEMS = (list, MutableMapping)  # a union, built at each call, would be slow
+SEQUENCES = (tuple, list)  # a union, built at each call, would be slow
+_WITH_ITEMS = (list, MutableMapping)
 
 
 def is_leaf(part: object) -> bool:
     """Tell whether ``part`` counts as one thing although it may be a tuple: a MixedTarget, or a list of names."""
     if isinstance(part, Tensor):
         return True
-    if not isinstance(part, tuple | list):
+    if not isinstance(part, SEQUENCES):
         return False
     # A tuple that answers torch's functions stands for one tensor.
     return hasattr(part, "__torch_function__") or all(isinstance(item, _PLAIN) for item in part)
@@ -25,7 +26,11 @@ def is_leaf(part: object) -> bool:
 
 def walk(tree: Tree, act: Callable[[Any], Any], is_leaf: Callable[[object], bool] = is_leaf) -> Tree:
     """Return containers like those of ``tree`` around what ``act`` returns for each leaf."""
-    parts = None if is_leaf(tree) else _parts(tree)
+    if isinstance(tree, Tensor) or is_leaf(tree):
+        return act(tree)
+    if type(tree) in SEQUENCES:  # what most batches are
+        return type(tree)([act(part) if isinstance(part, Tensor) else walk(part, act, is_leaf) for part in tree])
+    parts = _parts(tree)
     if parts is None:
         return act(tree)
     return replaced(tree, {key: walk(part, act, is_leaf) for key, part in parts.items()})
@@ -63,6 +68,8 @@ def detached(tree: Tree) -> Tree:
 
 def replaced(tree: Tree, parts: Mapping[Any, Any]) -> Tree:
     """Return a container like ``tree`` with some parts replaced, by index, key or field; ``tree`` stays as it is."""
+    if type(tree) is tuple:
+        return tuple(replaced(list(tree), parts))
     if isinstance(tree, tuple):
         items = [parts.get(key, part) for key, part in (_parts(tree) or {}).items()]
         return type(tree)(*items) if _has_fields(tree) else type(tree)(items)
@@ -78,7 +85,7 @@ def replaced(tree: Tree, parts: Mapping[Any, Any]) -> Tree:
 
 def _parts(tree: Tree) -> dict[Any, Any] | None:
     """Return the parts of a container by index, key or field; None for what is none."""
-    if isinstance(tree, tuple | list):
+    if isinstance(tree, SEQUENCES):
         return dict(zip(tree._fields, tree, strict=True)) if _has_fields(tree) else dict(enumerate(tree))
     if isinstance(tree, MutableMapping):
         return dict(tree)

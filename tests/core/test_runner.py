@@ -49,7 +49,7 @@ def test_matching_algorithms_act_in_their_order_and_then_callbacks_watch():
 def test_a_callback_is_called_only_for_the_moments_it_overrides():
     run = Runner(state_of(callbacks=(Watching([]), Callback())), Loggers([]))
 
-    assert {event: len(watchers) for event, watchers in run._watchers.items() if watchers} == {Event.BATCH_END: 1}
+    assert {event: len(watchers) for event, (_, watchers) in run._concerned.items()} == {Event.BATCH_END: 1}
 
 
 def test_every_moment_has_a_callback_method():

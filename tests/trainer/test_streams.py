@@ -24,7 +24,7 @@ class Rank(World):
     """A rank beside one whose stream is as long as ``OTHER`` tells."""
 
     def counts(self, number):
-        return [number, next(self.other, 0)]
+        return [(number,), (next(self.other, 0),)]
 
     def gathered(self, value):
         return [value, value]

@@ -23,7 +23,7 @@ from cutmix.mixing import check_targets, mix_checked, samples_in
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Labels
 from cutmix.targets import MixedTarget
-from cutmix.trees import Tree, named, walk
+from cutmix.trees import Tree, named
 
 
 class Mixer(Algorithm):
@@ -203,7 +203,8 @@ class Mixer(Algorithm):
         generator = generator_for(state.seed, state.timestamp.batch, state.plan_rank)
         recipe = self.settled(state.moment) if self.is_scheduled else self
         state.plan = recipe._plan_for(images, targets, None, generator)  # noqa: SLF001
-        mixed_images, targets = recipe._applied(state.plan, images, targets, out=walk(images, state.writable))  # noqa: SLF001
+        out = images if state.owns_batch else None
+        mixed_images, targets = recipe._applied(state.plan, images, targets, out=out)  # noqa: SLF001
         if mixed_images is not images:
             state.batch_set_item(input_key, mixed_images)
         state.batch_set_item(target_key, targets)

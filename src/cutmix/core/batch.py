@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cutmix.targets import MixedTarget
-from cutmix.trees import Tree, is_leaf, leaves, replaced, walk
+from cutmix.trees import SEQUENCES, Tree, is_leaf, leaves, replaced, walk
 
 Batch: TypeAlias = Tree
 Key: TypeAlias = int | str | tuple[Callable[[Batch], Any], Callable[[Batch, Any], Batch]]
@@ -22,6 +22,8 @@ def get_item(batch: Batch, key: Key) -> Any:  # noqa: ANN401 - what a batch hold
     if isinstance(key, tuple):
         return key[0](batch)
     try:
+        if type(key) is int and type(batch) in SEQUENCES:  # what most batches are
+            return batch[key]
         if isinstance(key, str) and not isinstance(batch, Mapping):
             return getattr(batch, key)
         if not isinstance(batch, Tensor):
@@ -49,10 +51,12 @@ def set_item(batch: Batch, key: Key, value: Any) -> Batch:  # noqa: ANN401
 
 def num_samples(batch: Batch) -> int:
     """Return the number of samples: the length of the first tensor that has an axis."""
+    if isinstance(batch, Tensor) and batch.ndim:
+        return batch.shape[0]
     for leaf in leaves(batch):
         first = leaf.own if isinstance(leaf, MixedTarget) else leaf
         if isinstance(first, Tensor) and first.ndim:
-            return len(first)
+            return first.shape[0]
     raise TypeError(f"a batch must hold a tensor with an axis of samples, got {_described(batch)}")
 
 

@@ -24,16 +24,22 @@ class Runner:
     def __init__(self, state: State, logger: Logger) -> None:
         self.state = state
         self.logger = logger
-        self._algorithms = {event: _algorithms(state.algorithms, event) for event in Event}
-        self._watchers = {event: _watchers(state.callbacks, event) for event in Event}
+        concerned = {
+            event: (_algorithms(state.algorithms, event), _watchers(state.callbacks, event)) for event in Event
+        }
+        self._concerned = {event: everybody for event, everybody in concerned.items() if any(everybody)}
 
-    def __call__(self, event: Event) -> None:
-        """Tell everybody whom ``event`` concerns."""
-        for algorithm in self._algorithms[event]:
-            if algorithm.match(event, self.state):
-                algorithm.apply(event, self.state, self.logger)
-        for watch in self._watchers[event]:
-            watch(self.state, self.logger)
+    def __call__(self, *events: Event) -> None:
+        """Tell everybody whom ``events``, one after the other, concern."""
+        for event in events:
+            if event not in self._concerned:
+                continue
+            algorithms, watchers = self._concerned[event]
+            for algorithm in algorithms:
+                if algorithm.match(event, self.state):
+                    algorithm.apply(event, self.state, self.logger)
+            for watch in watchers:
+                watch(self.state, self.logger)
 
 
 def _algorithms(algorithms: tuple[Algorithm, ...], event: Event) -> tuple[Algorithm, ...]:

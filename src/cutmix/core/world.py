@@ -39,9 +39,9 @@ class World:
         """Return on rank 0 every rank's ``value``, in the order of the ranks; elsewhere nothing."""
         return [value]
 
-    def counts(self, number: int) -> list[int]:
-        """Return every rank's ``number``, in the order of the ranks: what is told at each step of a stream."""
-        return [number]
+    def counts(self, *numbers: int) -> list[tuple[int, ...]]:
+        """Return every rank's ``numbers``, in the order of the ranks: a fraction of what ``gathered`` costs."""
+        return [numbers]
 
     def agreed(self, act: Callable[[], Value]) -> Value:
         """Return what ``act`` returns here, once it has come to its end on all ranks.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import torch
 
-from cutmix.core.batch import num_samples, split, to_device
+from cutmix.core.batch import get_item, num_samples, split, to_device
 from cutmix.core.event import Event
 from cutmix.core.logger import value_of
 from cutmix.keys import fold
@@ -74,6 +73,8 @@ class Loop:
         self._evaluations = [(evaluation, every) for evaluation in evaluations if (every := evaluation.interval)]
         run.state.evaluated = {evaluation.label: -1 for evaluation, _ in self._evaluations}
         self._settings = settings
+        self._outputs_of = precision.within(settings.precision, outputs_of)
+        self._loss_of = precision.within(settings.precision, loss_of)
         self._generator = generators_of(run.state.device)[1]
 
     def fit(self) -> None:
@@ -115,12 +116,10 @@ class Loop:
         state.batch, state.plan = to_device(batch, state.device), None
         state.samples = self._batches.samples(state.timestamp.batch_in_epoch)
         self._generator.manual_seed(fold(state.seed, "step", state.timestamp.batch, state.rank))
-        self._run(Event.AFTER_DATALOADER)
 
     def _step(self, share: Share | None) -> None:
         state, run, before = self._state, self._run, self._state.timestamp
-        run(Event.BATCH_START)
-        run(Event.BEFORE_TRAIN_BATCH)
+        run(Event.AFTER_DATALOADER, Event.BATCH_START, Event.BEFORE_TRAIN_BATCH)
         counted = self._differentiate(share)
         stepping = precision.unscale(state)
         run(Event.AFTER_TRAIN_BATCH)
@@ -132,7 +131,8 @@ class Loop:
         state.timestamp = before.next_batch(counted.total)
         self._log(counted.here)
         run(Event.BATCH_END)
-        self._evaluate(before)
+        if self._evaluations:
+            self._evaluate(before)
         run(Event.BATCH_CHECKPOINT)
 
     def _differentiate(self, share: Share | None) -> Share:
@@ -140,23 +140,32 @@ class Loop:
         state, whole, size = self._state, self._state.batch, self._settings.microbatch_size
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        parts = [whole] if size is None else split(whole, size)
-        counts = [self._count(part) for part in parts]
-        share = Share.of(0, [sum(counts)]) if share is None else share
-        weights = share.weights(counts, state.world.size, parts=1 if size is None else -(-share.most // size))
-        measured = []
-        for number, weight in enumerate(weights, 1):
-            part = parts[number - 1 if number <= len(parts) else 0]
-            with nullcontext() if number == len(weights) else unsynced(state):
-                measured.append(self._microbatch(part, weight))
+        if size is None:
+            samples = self._count(whole)
+            weight = 1.0 if share is None else share.weights([samples], state.world.size, parts=1)[0]
+            state.train_figures = self._microbatch(whole, weight)
+            share = share or Share.alone(samples)
+        else:
+            share = self._differentiate_parts(split(whole, size), size, share)
         state.batch, state.weight = whole, 1.0 if share.here else 0.0
-        state.train_figures = measured[0] if len(measured) == 1 else _weighted(measured[: len(counts)], counts)
+        return share
+
+    def _differentiate_parts(self, parts: list[Batch], size: int, share: Share | None) -> Share:
+        state, counts = self._state, [self._count(part) for part in parts]
+        share = share or Share.alone(sum(counts))
+        *weights, last = share.weights(counts, state.world.size, parts=-(-share.most // size))
+        parts += parts[:1] * (len(weights) + 1 - len(parts))  # what only keeps step computes anything
+        measured = []
+        for part, weight in zip(parts, weights, strict=False):
+            with unsynced(state):
+                measured.append(self._microbatch(part, weight))
+        measured.append(self._microbatch(parts[-1], last))
+        state.train_figures = _weighted(measured[: len(counts)], counts)
         state.loss = torch.as_tensor(state.train_figures["train/loss"])
         return share
 
     def _count(self, batch: Batch) -> int:
-        self._state.batch = batch
-        samples = num_samples(self._state.batch_get_item(self._state.input_key))
+        samples = num_samples(get_item(batch, self._state.input_key))
         if samples == 0:
             raise ValueError(
                 "train_dataloader must give batches of at least one sample, got an empty one; leave it out"
@@ -168,18 +177,15 @@ class Loop:
         state, run = self._state, self._run
         state.batch, state.weight = batch, weight
         run(Event.BEFORE_FORWARD)
-        with self._settings.precision:
-            state.outputs = outputs_of(state)
-        run(Event.AFTER_FORWARD)
-        run(Event.BEFORE_LOSS)
-        target = state.batch_get_item(state.target_key)
-        with self._settings.precision:
-            state.loss = loss_of(state, target)
-        run(Event.AFTER_LOSS)
-        run(Event.BEFORE_BACKWARD)
+        state.outputs = self._outputs_of(state)
+        run(Event.AFTER_FORWARD, Event.BEFORE_LOSS)
+        target = get_item(state.batch, state.target_key)
+        state.loss = self._loss_of(state, target)
+        run(Event.AFTER_LOSS, Event.BEFORE_BACKWARD)
         precision.backward(weighted(state.loss, state), state)
         run(Event.AFTER_BACKWARD)
-        return {"train/loss": state.loss.detach(), **train_scores(state, target)}
+        state.loss = state.loss.detach()
+        return {"train/loss": state.loss, **train_scores(state, target)}
 
     def _log(self, samples: int) -> None:
         state = self._state

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import warnings
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 from torch.amp import GradScaler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
     from torch.optim import Optimizer
 
     from cutmix.core.state import State
 
+P = ParamSpec("P")
+T = TypeVar("T")
 PRECISIONS = {"fp32": None, "amp_bf16": torch.bfloat16, "amp_fp16": torch.float16}
 
 
@@ -24,6 +28,11 @@ def precision_for(device: torch.device, precision: str) -> AbstractContextManage
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}; take 'amp_bf16'")
     dtype = PRECISIONS[precision]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def within(context: AbstractContextManager[object], function: Callable[P, T]) -> Callable[P, T]:
+    """Return ``function`` computed in ``context``, one of ``precision_for``."""
+    return context(function) if isinstance(context, torch.autocast) else function
 
 
 def scaler_for(device: torch.device, precision: str) -> GradScaler | None:

@@ -50,7 +50,7 @@ class Processes(World):
     """Several processes, in torch's default group."""
 
     def barrier(self) -> None:
-        self.counts(0)  # on the host, unlike torch's own, which would wait for GPUs too
+        self.counts()  # on the host, unlike torch's own, which would wait for GPUs too
 
     def broadcast(self, value: Value) -> Value:
         held = [value]
@@ -67,11 +67,11 @@ class Processes(World):
         dist.gather_object(value, held)
         return held or []
 
-    def counts(self, number: int) -> list[int]:
-        told = torch.tensor([number], device=_place())
-        heard = list(told.new_empty(self.size, 1))
+    def counts(self, *numbers: int) -> list[tuple[int, ...]]:
+        told = torch.tensor(numbers or (0,), device=_place())
+        heard = list(told.new_empty(self.size, len(told)))
         dist.all_gather(heard, told)
-        return torch.cat(heard).tolist()
+        return [tuple(theirs.tolist()) for theirs in heard]
 
     def agreed(self, act: Callable[[], Value]) -> Value:
         done, refused = None, None

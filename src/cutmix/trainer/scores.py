@@ -128,17 +128,23 @@ def _unmixed(leaf: Any) -> Any:  # noqa: ANN401 - a target of any kind
 
 def loss_of(state: State, target: Any) -> Tensor:  # noqa: ANN401 - whatever the loss takes
     """Return the loss of ``state.outputs``, checked to be one number."""
-    loss_fn = state.loss_fn.loss_fn if isinstance(state.loss_fn, Mixed) else state.loss_fn
-    if loss_fn is F.cross_entropy and not isinstance(state.outputs, Tensor):
-        raise TypeError(
-            f"model must return a tensor for the default loss, got a {type(state.outputs).__name__}; pass a loss that "
-            "reads it, such as loss_fn=lambda outputs, target: F.cross_entropy(outputs.logits, target)"
-        )
+    if not isinstance(state.outputs, Tensor):
+        _refuse_default(state)
     loss: object = state.loss_fn(state.outputs, target)
     if isinstance(loss, Tensor) and loss.ndim == 0:
         return loss
     got = getattr(loss, "shape", type(loss).__name__)
     raise ValueError(f"loss_fn must return a tensor of one number, got {got}; take the mean over the samples")
+
+
+def _refuse_default(state: State) -> None:
+    """Refuse the loss that nobody has chosen, of outputs that it cannot take."""
+    loss_fn = state.loss_fn.loss_fn if isinstance(state.loss_fn, Mixed) else state.loss_fn
+    if loss_fn is F.cross_entropy:
+        raise TypeError(
+            f"model must return a tensor for the default loss, got a {type(state.outputs).__name__}; pass a loss that "
+            "reads it, such as loss_fn=lambda outputs, target: F.cross_entropy(outputs.logits, target)"
+        )
 
 
 def weighted(loss: Tensor, state: State) -> Tensor:

@@ -31,6 +31,11 @@ class Share:
     most: int
 
     @staticmethod
+    def alone(samples: int) -> Share:
+        """Return that of the only rank."""
+        return Share(samples, samples, samples)
+
+    @staticmethod
     def of(rank: int, counts: list[int]) -> Share:
         """Read the ``counts`` of all ranks."""
         return Share(counts[rank], sum(counts), max(counts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice, zip_longest
+from itertools import islice, repeat, zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import torch
@@ -88,6 +88,8 @@ class DrawnBatches:
         self._rest.entries = self._entries(epoch, key)
         torch.default_generator.manual_seed(key + first)  # of the workers
         batches = keyed(iter(self._fetcher), key, first, world.size)
+        if world.size == 1:
+            return zip(batches, repeat(None))
         return map(self._agreed, batches, map(self._steps.share, self._rest.numbers))
 
     def samples(self, number: int) -> Any:  # noqa: ANN401 - whatever the sampler gives
@@ -142,7 +144,8 @@ class DrawnBatches:
         use = self._use
         if share is None or use.measures or not self._is_whole:
             return batch, share
-        return batch, Share.of(use.world.rank, use.world.counts(use.count(batch) if share.here else 0))
+        told = use.world.counts(use.count(batch) if share.here else 0)
+        return batch, Share.of(use.world.rank, [samples for (samples,) in told])
 
     def _entries(self, epoch: int, key: int) -> Iterator[Any]:
         """Say what is left to fetch, with the keys that it is drawn by."""

@@ -137,7 +137,8 @@ def _in_step(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batch, Share 
                 return
             yield batch, None
             continue
-        counts = use.world.counts(use.count(batch) if use.has_turn and batch is not _END else 0)
+        told = use.world.counts(use.count(batch) if use.has_turn and batch is not _END else 0)
+        counts = [samples for (samples,) in told]
         if not (any if use.measures else all)(counts):
             return
         last = last if batch is _END else batch

@@ -76,11 +76,11 @@ class LossWatch(Callback):
         self._seen: tuple[Step, Tensor, torch.cuda.Event] | None = None
 
     def after_train_batch(self, state: State, logger: Logger) -> None:  # noqa: ARG002
-        self.settle()
         loss = _loss_of(state)
         if loss.device.type != "cuda":
             _check(loss, lambda: Step.of(state))
             return
+        self.settle()
         copy = torch.empty((), dtype=loss.dtype, pin_memory=True).copy_(loss, non_blocking=True)
         arrived = torch.cuda.Event()
         arrived.record()

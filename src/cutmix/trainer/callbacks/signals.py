@@ -80,7 +80,7 @@ class Signals(Callback):
         step = state.timestamp.batch
         if step < self._ask_at:
             return 0
-        answers = state.world.gathered((self._caught, self._steps_until_next(step)))
+        answers = state.world.counts(self._caught, self._steps_until_next(step))
         self._asked, self._ask_at = (step, monotonic()), step + answers[0][1]
         return max(caught for caught, _ in answers)
 
