@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from cutmix.algorithms import CutMix
 from cutmix.core import Callback, Logger
 from cutmix.losses import mixed
+from cutmix.models import resnet8
 from cutmix.trainer import Trainer
 from cutmix.trainer.processes import full
 
@@ -226,6 +228,14 @@ def _learned(loss, loss_fn):
     model = network(Plain)
     trained(model, loss_fn=loss_fn, optimizers=SGD([*model.parameters(), *loss.parameters()], lr=0.1))
     return loss.scale.tolist()
+
+
+def narrow_convolutions(rank):
+    """Train some of 1x1, whose gradients have strides that read both ways; return what was warned of."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        trained(resnet8(3), max_duration="1ba")
+    return [str(warning.message) for warning in warned]
 
 
 def own_streams(rank):

@@ -57,6 +57,7 @@ def two():
         "of_all_samples",
         "wrapped_by_a_function",
         "a_loss_that_learns",
+        "narrow_convolutions",
         "own_streams",
         "nothing_counts",
         "evaluated",
@@ -147,6 +148,10 @@ def test_what_the_loss_learns_is_equal_across_ranks(two):
 
     assert first == second
     assert first[0] == first[1] != [1.0, 1.0, 1.0]
+
+
+def test_gradients_whose_strides_read_both_ways_are_nothing_to_warn_of(two):
+    assert two["narrow_convolutions"] == ([], [])
 
 
 def test_an_epoch_ends_for_all_ranks_with_the_stream_that_ends_first(two):

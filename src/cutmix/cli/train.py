@@ -1,7 +1,6 @@
 """``cutmix train``: one run."""
 
 import re
-import warnings
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -43,8 +42,6 @@ def train(  # noqa: PLR0913 - the options of a command line
         parallelism: Under a launcher: ddp, a whole network in each process, or fsdp, a share of its weights in each.
         quiet: Print nothing.
     """
-    # DDP says so of convolutions of 1x1, whose strides read both ways; they are no slower.
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     world = join(device_for(None))
     settings = Settings(task=task, algorithms=tuple(chain.from_iterable(algorithms)), seed=seed)
     folder = RunFolder(save_folder or dated(f"{task.model}-{settings.arm}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import warnings
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MethodType
@@ -109,6 +110,8 @@ def replicated(model: nn.Module, device: torch.device) -> DistributedDataParalle
     # Set here, since the argument's name differs between torch's versions. Buffers are sent once a step, by ``InStep``:
     # DDP would send them with the first batch of an evaluation too, and then not with the next step.
     wrapped.broadcast_buffers = False
+    # It says so of convolutions of 1x1, whose gradient's strides read both ways; they are no slower.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
     return wrapped
 
 
