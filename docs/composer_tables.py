@@ -7,7 +7,7 @@ from typing import Literal
 from cutmix import algorithms
 from cutmix.core import Event
 from cutmix.trainer import Trainer
-from cutmix.trainer.composer.arguments import LEFT_OUT, RENAMED, arguments_of
+from cutmix.trainer.composer.arguments import LEFT_OUT, METHODS, RENAMED, VALUES, arguments_of
 from marks import between_marks
 
 PAGE = Path(__file__).with_name("composer.md")
@@ -31,7 +31,7 @@ SAME = {
     "autoresume": "needs `save_folder` only",
     "device": "`'cpu'`, `'gpu'`, `'mps'` or a `torch.device`",
     "precision": "`'fp32'`, `'amp_bf16'` or `'amp_fp16'`; `'fp32'` when left out",
-    "device_train_microbatch_size": "no `'auto'`; batches are mixed before they are cut",
+    "device_train_microbatch_size": "batches are mixed before they are cut",
     "seed": "`torch.initial_seed()` when left out; a run repeats to the bit",
 }
 """What differs in an argument that has the same name."""
@@ -62,7 +62,8 @@ def trainer_table() -> str:
 def _row(name: str) -> tuple[str, str]:
     match where(name):
         case "same":
-            return f"`{name}`", SAME.get(name, "")
+            others = [f"no `{value!r}`: {why}" for value, why in VALUES.get(name, {}).items()]
+            return f"`{name}`", "; ".join([*others, *filter(None, [SAME.get(name)])])
         case "renamed":
             return f"`{RENAMED[name][0]}`", RENAMED[name][1]
         case "left out":
@@ -90,6 +91,11 @@ def algorithms_table() -> str:
             ]
         )
     return table(["", "same", "there alone", "here alone"], rows)
+
+
+def methods_table() -> str:
+    """Return what a Trainer has in Composer alone, and what to do instead."""
+    return table(["Composer alone", "here"], [[f"`trainer.{name}`", instead] for name, instead in METHODS.items()])
 
 
 def events_sentence() -> str:
@@ -129,6 +135,7 @@ def rewritten(page: str) -> str:
         "trainer": trainer_table,
         "more": more_sentence,
         "algorithms": algorithms_table,
+        "methods": methods_table,
         "events": events_sentence,
     }
     return between_marks(page, parts)

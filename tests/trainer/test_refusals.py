@@ -37,7 +37,7 @@ def trainer(batches=BATCHES, model=None, **settings):
         ({"precision": "fp8"}, r"precision must be one of fp32, amp_bf16, amp_fp16, got 'fp8'"),
         ({"device": "tpu"}, r"device must be 'cpu', 'gpu', 'mps' or a torch.device, got 'tpu'"),
         ({"device_train_microbatch_size": 0}, r"device_train_microbatch_size must be at least 1, got 0; None"),
-        ({"device_train_microbatch_size": "auto"}, r"device_train_microbatch_size must be at least 1, got 'auto'"),
+        ({"device_train_microbatch_size": "8"}, r"device_train_microbatch_size must be at least 1, got '8'"),
         ({"train_subset_num_batches": 0}, r"train_subset_num_batches must be at least 1, got 0"),
         ({"eval_subset_num_batches": -3}, r"eval_subset_num_batches must be at least 1, got -3"),
         ({"seed": 1.5}, r"seed must be a whole number, got 1.5; None takes"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Never, final
 
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -28,7 +28,7 @@ from cutmix.trainer.callbacks.signals import Signals
 from cutmix.trainer.checkpoints.lock import locked
 from cutmix.trainer.checkpoints.saving import Saver, Start, go_on
 from cutmix.trainer.checkpoints.saving import Settings as SavingSettings
-from cutmix.trainer.composer.arguments import refuse
+from cutmix.trainer.composer.arguments import missing, refuse, refuse_values
 from cutmix.trainer.composer.models import ComposerLoss, is_composers, metrics_of
 from cutmix.trainer.evaluators import Evaluations, Evaluator
 from cutmix.trainer.given import check_model, compiled, seed_for, several
@@ -161,6 +161,7 @@ class Trainer:
         **composers: object,
     ) -> None:
         refuse(composers, Trainer)
+        refuse_values(device_train_microbatch_size=device_train_microbatch_size)
         check_parallelism(parallelism)
         place = device_for(device)
         world = join(place)
@@ -299,6 +300,11 @@ class Trainer:
         self._loggers.close()
         for callback in self.state.callbacks:
             callback.close()
+
+    if not TYPE_CHECKING:  # or any attribute would seem to be there
+
+        def __getattr__(self, name: str) -> Never:
+            raise missing(name, self)
 
     def __enter__(self) -> Trainer:
         return self

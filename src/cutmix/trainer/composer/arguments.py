@@ -1,4 +1,4 @@
-"""The arguments of Composer's Trainer that this one calls by another name or does without, and why."""
+"""The arguments and methods of Composer's Trainer that this one calls by another name or does without, and why."""
 
 from __future__ import annotations
 
@@ -47,6 +47,21 @@ LEFT_OUT = {
 }
 """Why each is not taken, and what to do instead."""
 
+VALUES = {
+    "device_train_microbatch_size": {
+        "auto": "what fits depends on the machine, and a run must repeat; name the largest that fits",
+    },
+}
+"""Values that are not taken of arguments that are."""
+
+METHODS = {
+    "predict": "call the model, trainer.state.model(images), after its .eval() and under torch.no_grad()",
+    "export_for_inference": "torch.export takes the model",
+    "saved_checkpoints": "they are the folders in save_folder/checkpoints; the best of them is trainer.best_checkpoint",
+    "save_checkpoint_to_save_folder": "trainer.save_checkpoint() writes there",
+}
+"""What to do instead of what a Trainer has there alone."""
+
 
 def refuse(given: Mapping[str, object], taker: type) -> None:
     """Refuse arguments that ``taker`` does not have: Composer's with the reason, others with the nearest it has."""
@@ -58,6 +73,20 @@ def refuse(given: Mapping[str, object], taker: type) -> None:
             raise TypeError(f"{name} is Composer's and must be left out, got {value!r}: {LEFT_OUT[name]}")
         nearest = get_close_matches(name, arguments_of(taker), n=1, cutoff=0.0)[0]
         raise TypeError(f"{taker.__name__} takes no argument {name!r}, got {value!r}; did you mean {nearest!r}?")
+
+
+def refuse_values(**given: object) -> None:
+    """Refuse what Composer's arguments of the same name may be, and these may not."""
+    for name, value in given.items():
+        if isinstance(value, str) and value in VALUES[name]:
+            raise ValueError(f"{name} must not be {value!r} here, as Composer's may: {VALUES[name][value]}")
+
+
+def missing(name: str, owner: object) -> AttributeError:
+    """Return what to raise for an attribute that ``owner`` does not have: of Composer's it says what to do instead."""
+    if name in METHODS:
+        return AttributeError(f"{name} is Composer's and is not there: {METHODS[name]}")
+    return AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}", name=name, obj=owner)
 
 
 def arguments_of(taker: type) -> list[str]:
