@@ -41,7 +41,7 @@ def test_one_file_talks_to_torch_distributed():
 
 def test_without_a_launcher_a_world_is_of_one_process_that_hears_itself(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    world = join("cpu")
+    world = join()
 
     assert (world.rank, world.size, world.local_rank) == (0, 1, 0)
     assert world.broadcast("a") == "a"

@@ -17,7 +17,6 @@ from cutmix.cli.train import train
 from cutmix.core.world import World
 from cutmix.trainer.callbacks.finite import NonFiniteLossError
 from cutmix.trainer.processes import join
-from cutmix.trainer.runtime import device_for
 
 Work: TypeAlias = Callable[[], int]
 """What is left to do once everything is checked; returns the exit code."""
@@ -32,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     Only what checks and loads is guarded: another error in the work itself is ours, and keeps its traceback. Under a
     launcher all ranks refuse together, and rank 0 says what any of them refuses.
     """
-    world = World() if arguments[:1] == ["launch"] else join(device_for(None))
+    world = World() if arguments[:1] == ["launch"] else join()
     work, refusal = None, None
     try:
         work = parsed(arguments)()

@@ -15,7 +15,6 @@ from cutmix.runs.folder import write_json
 from cutmix.runs.settings import Task
 from cutmix.runs.train import prepare
 from cutmix.trainer.processes import join
-from cutmix.trainer.runtime import device_for
 
 
 def compare(
@@ -37,7 +36,7 @@ def compare(
         jobs: How many runs go on side by side.
         save_folder: Where the report and the run folders go; else runs/TIME-compare.
     """
-    if (world := join(device_for(None))).size > 1:
+    if (world := join()).size > 1:
         raise ValueError(
             f"compare starts processes of its own, got a launcher with {world.size}; give it --jobs instead"
         )

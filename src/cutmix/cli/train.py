@@ -14,7 +14,6 @@ from cutmix.runs.folder import RunFolder
 from cutmix.runs.settings import Settings, Task
 from cutmix.runs.train import Job, Saving, Way, prepare
 from cutmix.trainer.processes import join
-from cutmix.trainer.runtime import device_for
 
 Inline = tyro.conf.arg(name="")
 
@@ -42,7 +41,7 @@ def train(  # noqa: PLR0913 - the options of a command line
         parallelism: Under a launcher: ddp, a whole network in each process, or fsdp, a share of its weights in each.
         quiet: Print nothing.
     """
-    world = join(device_for(None))
+    world = join()
     settings = Settings(task=task, algorithms=tuple(chain.from_iterable(algorithms)), seed=seed)
     folder = RunFolder(save_folder or dated(f"{task.model}-{settings.arm}"))
     saving = Saving(save_interval, autoresume)

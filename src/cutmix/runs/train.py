@@ -86,7 +86,7 @@ class Job:
             ValueError: when the folder holds another run.
             NonFiniteLossError: when the loss does not stay finite; the figures are written, the weights are not.
         """
-        world = join(device_for(None))
+        world = join()
         folder = world.broadcast(folder)
         world.agreed(lambda: self._claim(folder) if world.rank == 0 else None)
         with self._trainer(folder, saving, parallelism, progress_bar=progress_bar) as trainer:
@@ -107,7 +107,7 @@ class Job:
 
     @property
     def _config(self) -> dict[str, Any]:
-        return config_of(self.settings, self.splits, join(device_for(None)).size)
+        return config_of(self.settings, self.splits, join().size)
 
     def _claim(self, folder: RunFolder) -> None:
         """Write into ``folder`` whose it is; refuse another run's."""

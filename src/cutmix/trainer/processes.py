@@ -15,6 +15,7 @@ from torch import distributed as dist  # torch has loaded it already
 from torch.nn.parallel import DistributedDataParallel
 
 from cutmix.core.world import Value, World
+from cutmix.trainer.runtime import device_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -27,12 +28,13 @@ LAUNCHED = ("RANK", "WORLD_SIZE")
 """What a launcher tells a process, beside LOCAL_RANK."""
 
 
-def join(device: torch.device) -> World:
+def join(device: torch.device | None = None) -> World:
     """Return the world of torch's process group, or the one that a launcher's environment tells of; else one alone.
 
     The group is made where there is none, and then let go of when the program ends: nccl for tensors on cuda, gloo for
-    those on the CPU.
+    those on the CPU. None is the device that is taken where nobody names one.
     """
+    device = device_for(None) if device is None else device
     if not (dist.is_available() and dist.is_initialized()):
         if not all(name in os.environ for name in LAUNCHED) or os.environ["WORLD_SIZE"] == "1":
             return World()
