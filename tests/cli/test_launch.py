@@ -239,7 +239,7 @@ def test_what_train_refuses_is_said_once_and_ends_the_job_with_2(tmp_path, launc
 
 
 def test_compare_which_starts_its_own_processes_is_refused_under_a_launcher(monkeypatch):
-    monkeypatch.setitem(compare.__globals__, "join", lambda _: World(rank=0, size=2))
+    monkeypatch.setitem(compare.__globals__, "join", lambda: World(rank=0, size=2))
 
     with pytest.raises(ValueError, match="compare starts processes of its own, got a launcher with 2"):
         compare(Task(data="openmoji"))

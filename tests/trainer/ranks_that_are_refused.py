@@ -42,7 +42,7 @@ def refusal(folder, world, **settings):
     try:
         trained(folder, **settings)
     except (ValueError, OSError) as error:
-        return [type(error).__name__, str(error), world.counts(world.rank)]
+        return [type(error).__name__, str(error), world.gathered(world.rank)]
 
 
 def written(folder):
