@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cutmix.core.state import State
 
 TAKEN = (signal.SIGTERM, signal.SIGINT)
-ASK_SECONDS, ASK_STEPS = 0.5, 16
+ASK_SECONDS, ASK_STEPS = 0.5, 64
 """How often several processes ask each other whether a signal came: whichever is sooner, but after a whole step."""
 GRACE = 60.0
 """Seconds that a worker of a loader works on after SIGTERM, while its trainer saves."""
