@@ -7,6 +7,7 @@ from cutmix.boxes import (
     around_pixels,
     empty,
     even,
+    extent,
     fixed,
     for_equal_pixels,
     sides_between,
@@ -18,12 +19,12 @@ from cutmix.boxes import (
 from strategies import boxes_in, sides, sizes
 
 shares = st.floats(0.0, 1.0)
-EVENLY = np.array([[(step + 0.5) / 720] for step in range(720)])
+EVENLY = np.array([[(step + 0.5) / 720 for step in range(720)]])
 LAST = np.array([[1 - 2**-53]])
 
 
 def all_of(side, count):
-    return np.full((count, 1), side)
+    return np.full((1, count), side)
 
 
 @given(st.data(), sizes)
@@ -36,7 +37,7 @@ def test_the_volume_of_a_box_is_the_number_of_its_pixels(data, size):
 
 
 def test_a_box_over_the_edge_weighs_by_what_shows():
-    box = around_pixels(np.array([[4, 4]]), np.array([[0.0, 0.5]]), size=(4, 6))
+    box = around_pixels(np.array([[4], [4]]), np.array([[0.0], [0.5]]), extent((4, 6)))
 
     assert box.tolist() == [[[0, 1], [2, 5]]]
     assert volume(box).item() == 8
@@ -50,16 +51,16 @@ def test_an_empty_box_covers_nothing_and_a_fixed_one_is_what_it_is(size, count):
 
 @given(st.lists(shares, min_size=1, max_size=4), sizes)
 def test_a_side_never_exceeds_the_image_and_covers_at_most_the_share(drawn, size):
-    found = sides_for_shares(np.array(drawn), size)
+    found = sides_for_shares(np.array(drawn), extent(size))
 
-    assert found.shape == (len(drawn), len(size))
-    assert ((found >= 0) & (found <= size)).all()
-    assert ((found / size).prod(1) <= np.array(drawn) + 1e-9).all()
+    assert found.shape == (len(size), len(drawn))
+    assert ((found >= 0) & (found <= extent(size))).all()
+    assert ((found / extent(size)).prod(0) <= np.array(drawn) + 1e-9).all()
 
 
 @given(shares, st.tuples(sides, sides))
 def test_in_the_plane_a_side_is_the_authors_to_the_bit(share, size):
-    assert sides_for_shares(np.array([share]), size).tolist() == [[int(side * np.sqrt(share)) for side in size]]
+    assert sides_for_shares(np.array([share]), extent(size)).tolist() == [[int(side * np.sqrt(share))] for side in size]
 
 
 @given(st.integers(0, 40))
@@ -71,12 +72,12 @@ def test_an_odd_side_loses_a_pixel_and_an_even_one_stays(side):
 def test_k_pixels_of_n_are_the_length_k_of_n(size, data):
     pixels = data.draw(st.integers(1, size))
 
-    assert sides_for_length(pixels / size, (size,), 2).tolist() == [[pixels], [pixels]]
+    assert sides_for_length(pixels / size, extent((size,)), 2).tolist() == [[pixels, pixels]]
 
 
 @given(sides, st.integers(1, 12))
 def test_equal_pixels_are_covered_equally_often(size, side):
-    boxes = for_equal_pixels(all_of(side, 720), EVENLY, (size,))[:, :, 0]
+    boxes = for_equal_pixels(all_of(side, 720), EVENLY, extent((size,)))[:, :, 0]
 
     covered = [((boxes[:, 0] <= pixel) & (pixel < boxes[:, 1])).sum().item() for pixel in range(size)]
     assert (boxes[:, 0] < boxes[:, 1]).all()
@@ -86,18 +87,21 @@ def test_equal_pixels_are_covered_equally_often(size, side):
 
 @given(sides, st.integers(0, 12))
 def test_a_box_around_a_pixel_has_its_centre_in_the_image_evenly(size, side):
-    boxes = around_pixels(all_of(side, 720), EVENLY, (size,))[:, :, 0]
+    boxes = around_pixels(all_of(side, 720), EVENLY, extent((size,)))[:, :, 0]
 
     before, behind = side // 2, side - side // 2
-    centres = [pixel for pixel in range(size) for chance in EVENLY if int(size * chance.item()) == pixel]
+    centres = [pixel for pixel in range(size) for chance in EVENLY[0] if int(size * chance.item()) == pixel]
     assert boxes.tolist() == [[max(0, centre - before), min(size, centre + behind)] for centre in centres]
     assert max(centres.count(pixel) for pixel in range(size)) - 720 // size <= 1
 
 
 @given(sides, st.integers(1, 12))
 def test_no_chance_leads_past_the_last_place(size, side):
-    assert for_equal_pixels(all_of(side, 1), LAST, (size,)).flatten().tolist() == [size - 1, size]
-    assert around_pixels(all_of(2 * side, 1), LAST, (size,)).flatten().tolist() == [max(0, size - 1 - side), size]
+    assert for_equal_pixels(all_of(side, 1), LAST, extent((size,))).flatten().tolist() == [size - 1, size]
+    assert around_pixels(all_of(2 * side, 1), LAST, extent((size,))).flatten().tolist() == [
+        max(0, size - 1 - side),
+        size,
+    ]
 
 
 fractions = st.tuples(st.floats(0, 1), st.floats(0.001, 1)).map(sorted)
@@ -108,16 +112,17 @@ def test_a_box_between_two_fractions_lies_inside_and_has_sides_between_them(frac
     low, high = fractions
     chance = st.floats(0, 1, exclude_max=True)
     chances = np.array([data.draw(st.lists(chance, min_size=len(size), max_size=len(size))) for _ in range(2)])
-    sides = sides_between(low, high, size, chances[:1])
-    starts, stops = wholly_inside(sides, chances[1:], size)[0].numpy()
+    sides = sides_between(low, high, extent(size), chances[0, :, None])
+    starts, stops = wholly_inside(sides, chances[1, :, None], extent(size))[0].numpy()
 
-    assert ((sides_for_length(low, size, 1) <= sides) & (sides <= sides_for_length(high, size, 1))).all()
-    assert (stops - starts == sides[0]).all()
+    smallest, largest = (sides_for_length(length, extent(size), 1) for length in (low, high))
+    assert ((smallest <= sides) & (sides <= largest)).all()
+    assert (stops - starts == sides[:, 0]).all()
     assert (starts >= 0).all()
     assert (stops <= size).all()
 
 
 def test_two_fractions_that_are_one_cut_what_a_length_cuts():
-    chances = np.linspace(0, 1, 22)[:-1].reshape(-1, 1)
+    chances = np.linspace(0, 1, 22)[None, :-1]
 
-    assert (sides_between(0.3, 0.3, (10,), chances) == sides_for_length(0.3, (10,), 21)).all()
+    assert (sides_between(0.3, 0.3, extent((10,)), chances) == sides_for_length(0.3, extent((10,)), 21)).all()

@@ -42,8 +42,8 @@ def test_it_gives_the_bytes_of_the_authors_rule(shape, alpha, seed):
     mixed, target_perm, area, bbox = cf.cutmix_batch(images, labels, alpha=alpha, generator=seeded(seed))
 
     draws = seeded(seed)
-    partners, ((lam,), (chances,)) = draw_ring(shape[0], draws), draw_betas_and_chances(alpha, 1, 2, draws)
-    centre = [int(side * chance) for side, chance in zip(shape[2:], chances, strict=True)]
+    partners, ((lam,), chances) = draw_ring(shape[0], draws), draw_betas_and_chances(alpha, 1, 2, draws)
+    centre = [int(side * chance) for side, (chance,) in zip(shape[2:], chances, strict=True)]
     box = the_authors_box(shape, lam, centre)
     expected, expected_area = the_authors_mix(images, partners, box)
     assert torch.equal(mixed, expected)

@@ -27,7 +27,7 @@ def test_each_image_gets_the_bytes_of_the_authors_rule_with_a_box_of_its_own(sha
     partners, (lams, chances) = draw_ring(shape[0], draws), draw_betas_and_chances(alpha, shape[0], 2, draws)
     assert torch.equal(perm, labels[partners])
     for sample in range(shape[0]):
-        centre = [int(side * chance) for side, chance in zip(shape[2:], chances[sample], strict=True)]
+        centre = [int(side * chance) for side, chance in zip(shape[2:], chances[:, sample], strict=True)]
         box = the_authors_box(shape, lams[sample], centre)
         expected, kept = the_authors_mix(images, partners, box)
         assert torch.equal(mixed[sample], expected[sample])

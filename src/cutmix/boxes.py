@@ -1,6 +1,6 @@
 """Whole-number geometry of boxes: how large, from where to where, how much they cover.
 
-In numpy, which asks less than torch for so few numbers: one row a box, one column an axis.
+In numpy, which asks less than torch for so few numbers: one row an axis, one column a box.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from numbers import Integral
 import numpy as np
 import torch
 
-from cutmix.shapes import Boxes, Chances, Drawn, Edges, Masks, Sides, Volumes
+from cutmix.shapes import Boxes, Chances, Drawn, Edges, Extent, Masks, Sides, Volumes
 
 
 def are_whole(values: object) -> bool:
@@ -19,25 +19,30 @@ def are_whole(values: object) -> bool:
     )
 
 
-def sides_for_shares(shares: Drawn, size: Sequence[int]) -> Sides:
+def extent(size: Sequence[int]) -> Extent:
+    """Return the sides of an image as the functions here take them."""
+    return np.array(size)[:, None]
+
+
+def sides_for_shares(shares: Drawn, size: Extent) -> Sides:
     """Return the sides, in whole pixels, of boxes that cover about these shares of an image of ``size``.
 
     Source: Yun et al. 2019, eq. 2, where a share is 1 - lambda. Rounds down, as the authors' code does.
     """
     axes = len(size)
     fractions = np.sqrt(shares) if axes == 2 else shares ** (1.0 / axes)  # noqa: PLR2004 - the plane, as the authors have it
-    return (fractions[:, None] * size).astype(np.int64)
+    return (fractions * size).astype(np.int64)
 
 
-def sides_for_length(length: float, size: Sequence[int], count: int) -> Sides:
+def sides_for_length(length: float, size: Extent, count: int) -> Sides:
     """Return the sides, in whole pixels, of ``count`` boxes that are the fraction ``length`` of each side of ``size``.
 
     Rounds down, but for what floats lose: ``k / size`` gives ``k``.
     """
-    return np.tile((np.asarray(size) * length + 1e-9).astype(np.int64), (count, 1))
+    return (size * length + 1e-9).astype(np.int64).repeat(count, 1)
 
 
-def sides_between(low: float, high: float, size: Sequence[int], chances: Chances) -> Sides:
+def sides_between(low: float, high: float, size: Extent, chances: Chances) -> Sides:
     """Return the sides, in whole pixels, that ``chances``, in [0, 1), fall on between two fractions of each side.
 
     Both ends round down, as ``sides_for_length`` does, and both may be hit: all whole numbers between are alike.
@@ -48,35 +53,36 @@ def sides_between(low: float, high: float, size: Sequence[int], chances: Chances
 
 def even(sides: Sides) -> Sides:
     """Return the sides that the authors' code cuts: half of each, rounded down, to either hand of the centre."""
-    return sides - sides % 2
+    return sides & -2
 
 
-def place_for(uniform_sampling: bool) -> Callable[[Sides, Chances, Sequence[int]], Boxes]:  # noqa: FBT001 - Composer's name
+def place_for(uniform_sampling: bool) -> Callable[[Sides, Chances, Extent], Boxes]:  # noqa: FBT001 - Composer's name
     """Return the rule that places boxes."""
     return for_equal_pixels if uniform_sampling else around_pixels
 
 
-def around_pixels(sides: Sides, chances: Chances, size: Sequence[int]) -> Boxes:
+def around_pixels(sides: Sides, chances: Chances, size: Extent) -> Boxes:
     """Return boxes whose centres are the pixels that ``chances``, in [0, 1), fall on (the paper's rule)."""
-    return _clipped((chances * size).astype(np.int64) - sides // 2, sides, size)
+    return _clipped((chances * size).astype(np.int64) - (sides >> 1), sides, size)
 
 
-def for_equal_pixels(sides: Sides, chances: Chances, size: Sequence[int]) -> Boxes:
+def for_equal_pixels(sides: Sides, chances: Chances, size: Extent) -> Boxes:
     """Return boxes placed so that each pixel is inside by the same chance: any place that shows a pixel."""
     before = np.maximum(sides, 1) - 1
-    return _clipped((chances * (np.asarray(size) + before)).astype(np.int64) - before, sides, size)
+    return _clipped((chances * (size + before)).astype(np.int64) - before, sides, size)
 
 
-def wholly_inside(sides: Sides, chances: Chances, size: Sequence[int]) -> Boxes:
+def wholly_inside(sides: Sides, chances: Chances, size: Extent) -> Boxes:
     """Return boxes that lie wholly inside the image, at any such place by the same chance."""
-    return _clipped((chances * (np.asarray(size) - sides + 1)).astype(np.int64), sides, size)
+    return _clipped((chances * (size - sides + 1)).astype(np.int64), sides, size)
 
 
-def _clipped(starts: Edges, sides: Sides, size: Sequence[int]) -> Boxes:
+def _clipped(starts: Edges, sides: Sides, size: Extent) -> Boxes:
     """Return the boxes, cut off at the edges of the image."""
-    edges = np.empty((len(starts), 2, len(size)), dtype=np.int64)
-    edges[:, 0], edges[:, 1] = starts, starts + sides
-    return torch.from_numpy(np.minimum(np.maximum(edges, 0, out=edges), size, out=edges))
+    edges = np.empty((2, *starts.shape), dtype=np.int64)
+    edges[0], edges[1] = starts, starts + sides
+    edges = np.minimum(np.maximum(edges, 0, out=edges), size, out=edges)
+    return torch.from_numpy(edges.transpose(2, 0, 1).copy())
 
 
 def fixed(starts: Sequence[int], stops: Sequence[int], count: int) -> Boxes:

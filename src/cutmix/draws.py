@@ -61,10 +61,10 @@ def draw_betas_and_chances(
 ) -> tuple[Drawn, Chances]:
     """Draw ``count`` numbers from Beta(alpha, alpha), and for each of them ``axes`` uniform ones."""
     if not isinstance(alpha, Tensor) and alpha == 1.0:
-        drawn = draw_chances(count, 1 + axes, generator)
-        return drawn[:, 0], drawn[:, 1:]
-    drawn = draw_chances(count, 2 + axes, generator)
-    return _betas(alpha, drawn[:, 0], drawn[:, 1]), drawn[:, 2:]
+        drawn = draw_chances(1 + axes, count, generator)
+        return drawn[0], drawn[1:]
+    drawn = draw_chances(2 + axes, count, generator)
+    return _betas(alpha, drawn[0], drawn[1]), drawn[2:]
 
 
 def _betas(alpha: float | Tensor, radii: Drawn, angles: Drawn) -> Drawn:
@@ -81,9 +81,9 @@ def _betas(alpha: float | Tensor, radii: Drawn, angles: Drawn) -> Drawn:
     return np.where(cosines < 0.0, smaller, 1.0 - smaller)
 
 
-def draw_chances(count: int, axes: int, generator: torch.Generator | None = None) -> Chances:
+def draw_chances(axes: int, count: int, generator: torch.Generator | None = None) -> Chances:
     """Draw ``axes`` numbers for each of ``count`` boxes from the uniform distribution over [0, 1)."""
-    return torch.rand(count, axes, dtype=torch.float64, generator=generator).numpy()
+    return torch.rand(axes, count, dtype=torch.float64, generator=generator).numpy()
 
 
 def draw_coins(p: float, count: int, generator: torch.Generator | None = None) -> Coins:

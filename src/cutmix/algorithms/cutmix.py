@@ -14,7 +14,7 @@ from cutmix.axes import picture_axes
 from cutmix.core.batch import Key
 from cutmix.draws import Pairing, draw_betas_and_chances, draw_chances
 from cutmix.plans import OPAQUE
-from cutmix.shapes import Boxes, Chances, Opacity, Sides
+from cutmix.shapes import Boxes, Chances, Extent, Opacity, Sides
 
 BOX = "whole numbers, all starts then all stops"
 EXAMPLE = "for images (top, left, bottom, right) with 0 <= top <= bottom <= height and 0 <= left <= right <= width"
@@ -105,20 +105,19 @@ class CutMix(Recipe):
         if self.bbox is not None:
             edges = [int(edge) for edge in self.bbox]
             return boxes.fixed(edges[: len(size)], edges[len(size) :], count), opacity
+        extent = boxes.extent(size)
         if self.min_max is not None:
-            chances = draw_chances(count, 2 * len(size), generator)
-            sides = boxes.sides_between(*self.min_max, size, chances[:, : len(size)])
-            return boxes.wholly_inside(sides, chances[:, len(size) :], size), opacity
-        sides, chances = self._draw_sides(size, count, generator)
-        return boxes.place_for(self.uniform_sampling)(sides, chances, size), opacity
+            chances = draw_chances(2 * len(size), count, generator)
+            sides = boxes.sides_between(*self.min_max, extent, chances[: len(size)])
+            return boxes.wholly_inside(sides, chances[len(size) :], extent), opacity
+        sides, chances = self._draw_sides(extent, count, generator)
+        return boxes.place_for(self.uniform_sampling)(sides, chances, extent), opacity
 
-    def _draw_sides(
-        self, size: tuple[int, ...], count: int, generator: torch.Generator | None
-    ) -> tuple[Sides, Chances]:
+    def _draw_sides(self, size: Extent, count: int, generator: torch.Generator | None) -> tuple[Sides, Chances]:
         """Return the sides of each box, and one chance for its place along each axis."""
         length = 0.0 if self.length is None and self._has_no_alpha else self.length
         if length is not None:
-            return boxes.sides_for_length(length, size, count), draw_chances(count, len(size), generator)
+            return boxes.sides_for_length(length, size, count), draw_chances(len(size), count, generator)
         kept, chances = draw_betas_and_chances(cast("float", self.alpha), count, len(size), generator)
         sides = boxes.sides_for_shares(1.0 - kept, size)
         return sides if self.uniform_sampling else boxes.even(sides), chances

@@ -99,8 +99,9 @@ class CutOut(Algorithm):
         check_generator(generator)
         size = tuple(shape[axis] for axis in picture_axes(shape, self.spatial_dims))
         count = self.num_holes if draw_coins(cast("float", self.p), 1, generator).item() else 0
-        sides = boxes.sides_for_length(self.length, [min(size)] * len(size), count)
-        return boxes.place_for(self.uniform_sampling)(sides, draw_chances(count, len(size), generator), size)
+        sides = boxes.sides_for_length(self.length, boxes.extent([min(size)] * len(size)), count)
+        chances = draw_chances(len(size), count, generator)
+        return boxes.place_for(self.uniform_sampling)(sides, chances, boxes.extent(size))
 
     def __call__(
         self, images: Images, *, out: Images | None = None, generator: torch.Generator | None = None
