@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 
 import pytest
 import torch
@@ -114,6 +115,7 @@ def test_what_another_run_wrote_is_hidden_by_a_new_one(tmp_path):
         logger = TensorBoard(tmp_path)
         logger.log_metrics({"x": value}, 1)
         logger.close()
+        time.sleep(1.0)  # files are read in the order of their names, which begin with the second
 
     assert read(tmp_path) == {"x": [(1, 2.0)]}
 
