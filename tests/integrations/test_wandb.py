@@ -24,6 +24,7 @@ def folder(tmp_path, monkeypatch):
     """Keep wandb in a folder, quiet, and to itself."""
     for name, value in {"WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true", "WANDB_MODE": "offline"}.items():
         monkeypatch.setenv(name, value)
+    wandb.teardown()  # it reads them once, which a test elsewhere may have let it do
     yield tmp_path
     wandb.teardown()
 
