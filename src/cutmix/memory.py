@@ -1,11 +1,34 @@
 """Where results may be written: memory of the right kind, and whether it is shared with what is read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from cutmix.shapes import Images
+
+Tensors: TypeAlias = Mapping[str, Tensor]
+"""The tensors of a tree by where they lie in it."""
+
+
+def check_outs(inputs: Tensors, outs: Tensors, source: Tensors, held: list[Tensor]) -> None:
+    """Check that where each of the images goes is memory that nothing else is read from or written to.
+
+    In place the images, and the source that they are, are read before they are written to; nothing else is.
+
+    Raises:
+        TypeError: when an output is no tensor that lies in strides.
+        ValueError: when it cannot hold its images, or shares memory with any other tensor.
+    """
+    for path, leaf in inputs.items():
+        check_out(leaf, outs[path])
+        others = held if source[path] is leaf else [*held, source[path]]
+        if len(inputs) > 1:
+            beside = ((inputs[place], source[place], outs[place]) for place in inputs if place != path)
+            others = [*others, *chain.from_iterable(beside)]
+        check_apart(outs[path], others)
 
 
 def check_out(images: Images, out: Images) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from cutmix.axes import Axes, checked_axes
 from cutmix.backends import mix_trusted
-from cutmix.memory import check_apart, check_out, is_same
+from cutmix.memory import check_outs, is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Labels, Masks, Partners
 from cutmix.stencils import Stencil
@@ -83,7 +82,7 @@ def mix_checked(  # noqa: PLR0913 - as mix
         sides = (labels,) if label_source is labels else (labels, label_source)
         held = [leaf for side in sides for path, leaf in side.items() if rules[path] == "label"]
         outs = inputs if out is images else _like("out", out, inputs, "images")
-        _check_outs(inputs, outs, input_source, held)
+        check_outs(inputs, outs, input_source, held)
     # The targets first: masks may lie in the memory that the images are written to.
     mixed_targets = _mixed_targets(labels, plan, label_source, rules)
     mixed_images = [_pasted(leaf, plan, input_source[path], outs[path], axes[path]) for path, leaf in inputs.items()]
@@ -147,7 +146,7 @@ def check_source_and_out(images: Images, targets: Tree, source: tuple[Images, Tr
     inputs, labels = named(images, "images"), named(targets, "targets")
     sources = (inputs, labels) if source is None else _checked_sources(inputs, labels, source)
     if out is not None:
-        _check_outs(inputs, _like("out", out, inputs, "images"), sources[0], [*labels.values(), *sources[1].values()])
+        check_outs(inputs, _like("out", out, inputs, "images"), sources[0], [*labels.values(), *sources[1].values()])
 
 
 def partners_of(targets: Tree, plan: Plan | Stencil) -> Any:  # noqa: ANN401 - as the targets are built
@@ -387,17 +386,3 @@ def _check_partners(plan: Plan | Stencil, source: Leaves) -> None:
             f"partners must lie in [0, {min(counts)}), the samples that there are, got {plan.partners.tolist()}: "
             "pass the batch that they were drawn for, or source="
         )
-
-
-def _check_outs(inputs: Leaves, outs: Leaves, source: Leaves, held: list[Tensor]) -> None:
-    """Check that where each of the images goes is memory that nothing else is read from or written to.
-
-    In place the images, and the source that they are, are read before they are written to; nothing else is.
-    """
-    for path, leaf in inputs.items():
-        check_out(leaf, outs[path])
-        others = held if source[path] is leaf else [*held, source[path]]
-        if len(inputs) > 1:
-            beside = ((inputs[place], source[place], outs[place]) for place in inputs if place != path)
-            others = [*others, *chain.from_iterable(beside)]
-        check_apart(outs[path], others)
