@@ -19,7 +19,7 @@ from recording import record, spread
 
 ARMS = Path(__file__).with_name("scaling_arms.py")
 WORLDS = {"one process": 1, "two processes": 2}
-TRIALS, STEPS, JOBS = 30, 100, 3
+TRIALS, STEPS, JOBS = 21, 400, 3
 QUICK_TRIALS, QUICK_STEPS, QUICK_JOBS = 3, 5, 2
 BARE, OURS = "bare", "Trainer"
 MUSTS = {BARE: 100.0, "Fabric": 0.0, "Accelerate": 0.0}
@@ -32,7 +32,7 @@ def main() -> None:
     trials, steps, jobs = (QUICK_TRIALS, QUICK_STEPS, QUICK_JOBS) if quick else (TRIALS, STEPS, JOBS)
     told = {name: launched(size, "overhead", trials, steps) for name, size in WORLDS.items()}
     rates = [
-        [launched(size, "training", 1, steps // 4)["images_per_second"] for size in WORLDS.values()]
+        [launched(size, "training", 1, max(1, steps // 16))["images_per_second"] for size in WORLDS.values()]
         for _ in range(jobs)
     ]
     overheads = [overhead for name, one in told.items() for overhead in overheads_of(name, one["times"])]
