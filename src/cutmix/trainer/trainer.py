@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from contextlib import ExitStack, contextmanager, nullcontext
-from functools import partial
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Never, final
 
 from torch.nn import functional as F
@@ -15,7 +14,7 @@ from cutmix.core.algorithm import Algorithm
 from cutmix.core.batch import get_item, num_samples
 from cutmix.core.callback import Callback
 from cutmix.core.event import Event
-from cutmix.core.logger import Logger, Loggers
+from cutmix.core.logger import Logger
 from cutmix.core.runner import Runner
 from cutmix.core.state import State
 from cutmix.core.time import Time
@@ -25,14 +24,13 @@ from cutmix.trainer.batches.sources import Use, limit_for
 from cutmix.trainer.callbacks.finite import LossWatch, SkipNonFinite
 from cutmix.trainer.callbacks.progress import ProgressBar, say
 from cutmix.trainer.callbacks.signals import Signals
-from cutmix.trainer.checkpoints.lock import locked
 from cutmix.trainer.checkpoints.saving import Saver, Start, go_on
 from cutmix.trainer.checkpoints.saving import Settings as SavingSettings
 from cutmix.trainer.composer.arguments import missing, refuse, refuse_values
 from cutmix.trainer.composer.models import ComposerLoss, is_composers, metrics_of
 from cutmix.trainer.evaluators import Evaluations, Evaluator
 from cutmix.trainer.given import check_model, compiled, seed_for, several
-from cutmix.trainer.loggers import JsonLines, Timings, checked_folder, make_folder
+from cutmix.trainer.loggers import checked_folder
 from cutmix.trainer.loop import Loop, Settings
 from cutmix.trainer.optim import (
     CosineWithWarmup,
@@ -44,11 +42,12 @@ from cutmix.trainer.optim import (
 from cutmix.trainer.parallel import check_parallelism, spread
 from cutmix.trainer.precision import precision_for, scaler_for
 from cutmix.trainer.processes import join
+from cutmix.trainer.record import Record
 from cutmix.trainer.runtime import check_deterministic, deterministic, device_for, generators_of, seeded
 from cutmix.trainer.scores import TrainMetrics, on_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
@@ -61,8 +60,6 @@ if TYPE_CHECKING:
     from cutmix.trainer.evaluators import Evaluated
     from cutmix.trainer.parallel import Parallelism
     from cutmix.trainer.scores import Metric
-
-FILES = ("metrics.jsonl", "timings.jsonl")
 
 
 @final
@@ -167,21 +164,20 @@ class Trainer:
         world = join(place)
         aloud = progress_bar and world.rank == 0
         context = precision_for(place, precision)
-        self._is_closed = self._has_ended = self._holds_folder = False
-        self._autoresume = autoresume
+        self._is_closed = self._has_ended = False
         self._is_deterministic = deterministic_mode
         if deterministic_mode:
             check_deterministic(place)
-        self._folder = folder = None if save_folder is None else checked_folder(save_folder)
+        folder = None if save_folder is None else checked_folder(save_folder)
         start = Start.of(load_path, folder, world, autoresume=autoresume)
         seed = world.broadcast(seed_for(start.content.values["seed"] if seed is None and start is not None else seed))
         limit = limit_for("train_subset_num_batches", train_subset_num_batches)
         use = Use(seed, limit, world, aloud=aloud, count=lambda batch: num_samples(get_item(batch, input_key)))
         batches = None if train_dataloader is None else batches_of(train_dataloader, "train_dataloader", use)
-        self._files = [] if folder is None or world.rank else [JsonLines(folder / name) for name in FILES]
-        self._loggers = Loggers([*several("loggers", loggers, Logger), *self._files[:1]], world, waiting=True)
+        self._record = Record(folder, several("loggers", loggers, Logger), world, is_continued=autoresume)
+        self._loggers = self._record.loggers
         saving = SavingSettings.parse(folder, save_interval, save_num_checkpoints_to_keep, save_best)
-        self._saver = None if saving is None else Saver(saving, self._loggers, self._files)
+        self._saver = None if saving is None else Saver(saving, self._loggers, self._record.files)
         self._signals = Signals(None if self._saver is None else self._saver.secure)
         watching = several("callbacks", callbacks, Callback)
         chosen = several("optimizers", optimizers, Optimizer)
@@ -208,7 +204,7 @@ class Trainer:
                 *([TrainMetrics(copy.deepcopy(train_metrics))] if train_metrics else []),
                 *watching,
                 *([] if any(isinstance(one, SkipNonFinite) for one in watching) else [LossWatch()]),
-                *(Timings(lines) for lines in self._files[1:]),
+                *self._record.watching(),
                 *([ProgressBar()] if aloud else []),
                 *([batches] if isinstance(batches, Callback) else []),
                 *([] if self._saver is None else [self._saver]),
@@ -260,7 +256,7 @@ class Trainer:
         if self._has_ended and duration is None:
             return
         self._aim(duration)
-        with self._folder_held(), self._chance(), self._determined(), self._signals.taken():
+        with self._record.held(), self._chance(), self._determined(), self._signals.taken():
             try:
                 self._loop.fit()
             except BaseException:
@@ -274,7 +270,7 @@ class Trainer:
         evaluations = self._evaluated if eval_dataloader is None else self._evaluations.of(eval_dataloader)
         if not evaluations:
             raise ValueError("eval_dataloader must be given to evaluate, got None; pass it here or to the Trainer")
-        with self._folder_held(), self._determined():
+        with self._record.held(), self._determined():
             measured = {name: figure for each in evaluations for name, figure in each.measure(self._run).items()}
             self._loggers.settle()
         return measured
@@ -284,7 +280,7 @@ class Trainer:
         self._check_open("save_checkpoint")
         if self._saver is None:
             raise ValueError("save_folder must be given to save, got none: name a folder, and leave save_interval on")
-        with self._folder_held():
+        with self._record.held():
             return self._saver.save(self.state)
 
     @property
@@ -321,30 +317,6 @@ class Trainer:
             self._saver.take_over(start.content, self.state.world)
         # Stopped between its last step and the end of that epoch, it has both that and its evaluation to come.
         self._has_ended = self.state.has_ended
-
-    @contextmanager
-    def _folder_held(self) -> Generator[None]:
-        """Hold ``save_folder``, and the files in it, for this run alone; what ``fit`` calls finds it held."""
-        if self._holds_folder:
-            yield
-            return
-        with ExitStack() as held:
-            self.state.world.agreed(partial(self._claim, held))
-            self._holds_folder = True
-            try:
-                yield
-            finally:
-                self._holds_folder = False
-
-    def _claim(self, held: ExitStack) -> None:
-        if self._folder is not None and self.state.rank == 0:
-            make_folder(self._folder)
-            held.enter_context(locked(self._folder))
-            for file in self._files:
-                if self._autoresume:
-                    file.set_aside()
-                file.claim()
-        self._loggers.begin()
 
     def _check_open(self, method: str) -> None:
         if self._is_closed:
