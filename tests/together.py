@@ -6,11 +6,12 @@ import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import SGD
+from torch.optim import SGD, Adafactor, Adagrad, Rprop
 from torch.utils.data import DataLoader, TensorDataset
 
 from cutmix.algorithms import CutMix
@@ -236,6 +237,16 @@ def narrow_convolutions(rank):
         warnings.simplefilter("always")
         trained(resnet8(3), max_duration="1ba")
     return [str(warning.message) for warning in warned]
+
+
+def optimizers_of_whole_parameters(rank):
+    refusals = []
+    for kind in (Adafactor, Adagrad, Rprop):
+        model = network(Plain)
+        with pytest.raises(TypeError) as refusal:
+            trained(model, parallelism="fsdp", optimizers=kind(model.parameters()))
+        refusals.append(str(refusal.value))
+    return refusals
 
 
 def own_streams(rank):

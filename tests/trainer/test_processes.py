@@ -58,6 +58,7 @@ def two():
         "wrapped_by_a_function",
         "a_loss_that_learns",
         "narrow_convolutions",
+        "optimizers_of_whole_parameters",
         "own_streams",
         "nothing_counts",
         "evaluated",
@@ -152,6 +153,14 @@ def test_what_the_loss_learns_is_equal_across_ranks(two):
 
 def test_gradients_whose_strides_read_both_ways_are_nothing_to_warn_of(two):
     assert two["narrow_convolutions"] == ([], [])
+
+
+def test_optimizers_that_torch_cannot_shard_are_refused_by_name(two):
+    first, second = two["optimizers_of_whole_parameters"]
+
+    assert first == second
+    for refusal, name in zip(first, ("Adafactor", "Adagrad", "Rprop"), strict=True):
+        assert f"must step on shards with parallelism='fsdp', got {name}, which torch has for whole" in refusal
 
 
 def test_an_epoch_ends_for_all_ranks_with_the_stream_that_ends_first(two):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Parallelism: TypeAlias = "Literal['ddp', 'fsdp'] | Callable[[nn.Module], Forward]"
 BLOCK = 250_000
 """Parameters that a block has at least, to be gathered by itself."""
+UNSHARDED = (torch.optim.Adafactor, torch.optim.Adagrad, torch.optim.Rprop)
+"""Optimizers of torch's that fail at their first step on shards, or hold a state of whole parameters before it."""
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -52,6 +54,7 @@ def spread(state: State, parallelism: Parallelism | None) -> list[Callback]:
     elif not any(parameter.requires_grad for parameter in model.parameters()):
         state.forward = model
     elif parallelism == "fsdp":
+        _check_sharded(state.optimizers)
         state.forward = sharded(model, blocks(model), state.device)
     else:
         state.forward = replicated(model, state.device)
@@ -61,6 +64,15 @@ def spread(state: State, parallelism: Parallelism | None) -> list[Callback]:
     learned = [parameter for parameter in loss.parameters() if parameter.requires_grad and parameter not in held]
     state.world.copy(learned)
     return [InStep(state.world, model, learned)]
+
+
+def _check_sharded(optimizers: Iterable[Optimizer]) -> None:
+    for optimizer in optimizers:
+        if type(optimizer) in UNSHARDED:
+            raise TypeError(
+                f"optimizers must step on shards with parallelism='fsdp', got {type(optimizer).__name__}, which "
+                "torch has for whole parameters only; take AdamW, or parallelism='ddp'"
+            )
 
 
 def blocks(model: nn.Module) -> Iterator[nn.Module]:
