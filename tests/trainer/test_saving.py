@@ -180,16 +180,88 @@ def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(tmp_path):
         trainer(tmp_path, autoresume=True)
 
 
-def test_the_checkpoints_of_a_future_that_was_given_up_go_first(tmp_path):
+def there(folder):
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def sent_back(folder, to, **settings):
+    return trainer(folder, load_path=folder / "checkpoints" / to, save_interval="1ba", **settings)
+
+
+SET_ASIDE = "2 checkpoints are later than ep1-ba4, where the run goes on: .* kept as ep1-ba6.1, ep2-ba8.1"
+
+
+@pytest.mark.parametrize("keep", [-1, 9])
+def test_a_run_that_was_sent_back_goes_on_from_where_it_came_to_then_and_nothing_is_lost(keep, tmp_path):
+    trainer(tmp_path, duration="8ba", save_interval="2ba").fit()
+    given_up = (tmp_path / "checkpoints" / "ep2-ba8" / "manifest.json").read_bytes()
+    with pytest.warns(UserWarning, match=SET_ASIDE):
+        sent_back(tmp_path, "ep1-ba4", duration="5ba", save_num_checkpoints_to_keep=keep).fit()
+
+    assert trainer(tmp_path, autoresume=True).state.timestamp.batch == 5
+    assert there(tmp_path) == ["ep0-ba2", "ep1-ba4", "ep1-ba5", "ep1-ba6.1", "ep2-ba8.1"]
+    assert (tmp_path / "checkpoints" / "ep2-ba8.1" / "manifest.json").read_bytes() == given_up
+
+
+def test_it_does_so_when_it_is_killed_before_its_first_checkpoint_too(tmp_path):
+    class Killed(Callback):
+        def batch_end(self, state, logger):
+            raise KeyboardInterrupt
+
+    trainer(tmp_path, duration="8ba", save_interval="2ba").fit()
+    with pytest.warns(UserWarning, match=SET_ASIDE), pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path, Killed(), load_path=tmp_path / "checkpoints" / "ep1-ba4").fit()
+
+    again = trainer(tmp_path, autoresume=True)
+    assert again.state.timestamp.batch == 4
+    again.fit()
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+    assert (tmp_path / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+
+
+def test_a_run_that_was_sent_back_gives_nothing_up_to_be_measured_but_to_be_saved(tmp_path):
+    trainer(tmp_path, duration="8ba", save_interval="2ba").fit()
+    back = sent_back(tmp_path, "ep1-ba4")
+
+    back.eval()
+    assert there(tmp_path) == ["ep0-ba2", "ep1-ba4", "ep1-ba6", "ep2-ba8"]
+    with pytest.warns(UserWarning, match=SET_ASIDE):
+        back.save_checkpoint()
+    assert there(tmp_path) == ["ep0-ba2", "ep1-ba4", "ep1-ba6.1", "ep2-ba8.1"]
+
+
+def test_what_was_given_up_twice_is_there_twice(tmp_path):
+    trainer(tmp_path, duration="2ba", save_interval="1ba").fit()
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="1 checkpoint is later than ep0-ba1, where the run goes on"):
+            sent_back(tmp_path, "ep0-ba1", duration="2ba").fit()
+
+    assert there(tmp_path) == ["ep0-ba1", "ep0-ba2", "ep0-ba2.1", "ep0-ba2.2"]
+
+
+def test_what_was_given_up_is_no_checkpoint_of_the_run_any_more_but_another_may_go_on_from_it(tmp_path):
+    trainer(tmp_path, duration="2ba", save_interval="1ba").fit()
+    with pytest.warns(UserWarning, match="where the run goes on"):
+        sent_back(tmp_path, "ep0-ba1", duration="3ba").fit()
+    elsewhere = trainer(tmp_path / "other", load_path=tmp_path / "checkpoints" / "ep0-ba2.1")
+
+    assert elsewhere.state.timestamp.batch == 2
+    with pytest.raises(ValueError, match="save_folder must hold no other run"):
+        sent_back(tmp_path, "ep0-ba2.1").fit()
+
+
+def test_the_checkpoints_that_were_given_up_go_first(tmp_path):
     trainer(tmp_path, duration="8ba", save_interval="2ba").fit()
     (tmp_path / "checkpoints" / "ep2-ba8" / "state.json").write_text("{}")
     with pytest.warns(UserWarning, match="passed over"):
         resumed = trainer(
             tmp_path, duration="7ba", save_interval="1ba", save_num_checkpoints_to_keep=2, autoresume=True
         )
-    resumed.fit()
+    with pytest.warns(UserWarning, match="1 checkpoint is later than ep1-ba6"):
+        resumed.fit()
 
-    assert names(tmp_path) == ["ep1-ba6", "ep2-ba7"]
+    assert there(tmp_path) == ["ep1-ba6", "ep2-ba7"]
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,8 @@ class Trainer:
             starts. A figure that is nan or infinite is null there.
         save_interval: how often to write a checkpoint besides when training ends, ``'1ep'``, ``'500ba'``, ``'10min'``;
             None or 0 writes none, not even then. A run that is killed and goes on ends with the same bytes.
-        save_num_checkpoints_to_keep: how many of the newest to keep; -1 for all.
+        save_num_checkpoints_to_keep: how many of the newest to keep; -1 for all. Where a run was sent back to an
+            earlier one, those it gives up are renamed, ``ep1-ba8.1``, and the first to go.
         save_best: a figure of evaluation, ``'eval/accuracy'``, by which the best checkpoint is kept too: the highest,
             of losses the lowest; ``'min:NAME'`` and ``'max:NAME'`` say otherwise. See ``best_checkpoint``.
         load_path: a checkpoint to go on from, or a run's ``save_folder``, whose newest is taken. For weights alone

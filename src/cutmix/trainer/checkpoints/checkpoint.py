@@ -9,6 +9,7 @@ import shutil
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, final
 
 from cutmix.trainer.checkpoints.codec import decode, encode
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.safetensors"
 _NAME = re.compile(r"ep(\d+)-ba(\d+)")
-_STRAY = re.compile(r"\.(ep\d+-ba\d+)\.(writing|replaced|removed)")
+_ASIDE = re.compile(rf"{_NAME.pattern}\.\d+")
+_STRAY = re.compile(r"\.(ep\d+-ba\d+(?:\.\d+)?)\.(writing|replaced|removed)")
 
 
 @final
@@ -96,8 +98,7 @@ def checkpoints(parent: Path) -> list[Path]:
     """Return the checkpoints in ``parent`` by their names, the oldest first; none is looked into."""
     if not is_folder(parent):
         return []
-    named = [(found, path) for path in parent.iterdir() if (found := _NAME.fullmatch(path.name))]
-    return [path for found, path in sorted(named, key=lambda pair: (int(pair[0][2]), int(pair[0][1])))]
+    return sorted((path for path in parent.iterdir() if _NAME.fullmatch(path.name)), key=_moment)
 
 
 def is_folder(path: Path) -> bool:
@@ -131,6 +132,22 @@ def remove(folder: Path) -> None:
     _discard(removed)
 
 
+def set_aside_after(folder: Path) -> list[Path]:
+    """Move checkpoints that are later than ``folder`` by its name, be it there or not; return where they are now.
+
+    Nobody looks for one under a name such as ``ep1-ba8.1``.
+    """
+    moved = [_moved_aside(path) for path in checkpoints(folder.parent) if _moment(path) > _moment(folder)]
+    if moved:
+        _sync(folder.parent)
+    return moved
+
+
+def given_up(parent: Path) -> list[Path]:
+    """Return the checkpoints in ``parent`` that were set aside."""
+    return sorted(path for path in parent.iterdir() if _ASIDE.fullmatch(path.name))
+
+
 def sweep(parent: Path) -> None:
     """Clear away what interrupted writes and removals have left in ``parent``; only one process may do so."""
     strays = [(found, path) for path in parent.glob(".*") if (found := _STRAY.fullmatch(path.name))]
@@ -141,6 +158,19 @@ def sweep(parent: Path) -> None:
             path.rename(home)
         else:
             _discard(path)
+
+
+def _moment(folder: Path) -> tuple[int, int]:
+    """Return the batches and epochs that a checkpoint's name tells."""
+    epochs, batches = re.findall(r"\d+", folder.name)
+    return int(batches), int(epochs)
+
+
+def _moved_aside(folder: Path) -> Path:
+    named = (folder.with_name(f"{folder.name}.{number}") for number in count(1))
+    aside = next(path for path in named if not path.exists())
+    folder.rename(aside)
+    return aside
 
 
 def _tensors_in(folder: Path, manifest: Manifest, name: str) -> Mapping[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,11 +18,13 @@ from cutmix.trainer.callbacks.finite import check_finite
 from cutmix.trainer.checkpoints.checkpoint import (
     Content,
     checkpoints,
+    given_up,
     is_folder,
     name_for,
     newest,
     read,
     remove,
+    set_aside_after,
     sweep,
     write,
 )
@@ -144,7 +147,7 @@ class Saver(Callback):
 
     def fit_start(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         self._before, self._last = state.timestamp, monotonic()
-        state.world.agreed(lambda: sweep(self._settings.folder) if state.world.rank == 0 else None)
+        state.world.agreed(lambda: self._begin(self._place(state)) if state.world.rank == 0 else None)
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         self._look(state)
@@ -159,7 +162,7 @@ class Saver(Callback):
             NonFiniteLossError: when a weight is nan or infinite; nothing is written then.
         """
         check_finite(state)
-        folder, content = self._settings.folder / name_for(state.timestamp), capture(state)
+        folder, content = self._place(state), capture(state)
         self._loggers.settle()
         # Nobody leaves before it is written, nor goes on where it is not.
         state.world.agreed(lambda: self._write(folder, content) if state.world.rank == 0 else None)
@@ -177,12 +180,16 @@ class Saver(Callback):
         self._best, self._best_name = saved["best"], saved["best_name"]
         world.agreed(partial(self._take_files, saved["files"]))
 
+    def _place(self, state: State) -> Path:
+        return self._settings.folder / name_for(state.timestamp)
+
     def _take_files(self, positions: Mapping[str, int]) -> None:
         for file in self._files:
             file.go_on_at(positions[file.name])
 
     def _write(self, folder: Path, content: Content) -> None:
         write(folder, replace(content, values={**content.values, **self._values()}))
+        self._give_up(folder)
         self._prune(folder)
 
     def _values(self) -> dict[str, Any]:
@@ -217,16 +224,27 @@ class Saver(Callback):
             return False
         return state.world.broadcast(monotonic() - self._last >= interval.seconds)
 
-    def _prune(self, latest: Path) -> None:
-        """Remove checkpoints beyond those to keep, but never the best, nor the one just written.
+    def _begin(self, now: Path) -> None:
+        sweep(now.parent)
+        self._give_up(now)
 
-        First go those of a later time, which this run has not come to: they were damaged, or it was sent back.
-        """
+    def _give_up(self, now: Path) -> None:
+        """Set aside what is later than the run, which was sent back: nobody is to go on from there."""
+        aside = [path.name for path in set_aside_after(now)]
+        if aside:
+            what = "1 checkpoint is" if len(aside) == 1 else f"{len(aside)} checkpoints are"
+            warnings.warn(
+                f"{what} later than {now.name}, where the run goes on: given up, and kept as {', '.join(aside)} in "
+                f"{now.parent}",
+                stacklevel=2,
+            )
+
+    def _prune(self, latest: Path) -> None:
+        """Remove checkpoints beyond those to keep, first what was given up, but never the best nor the latest."""
         if self._settings.keep is None:
             return
-        there = checkpoints(self._settings.folder)
-        now = there.index(latest)
-        others = [one for one in (*there[now + 1 :], *there[:now]) if one != self.best]
+        there = (*given_up(latest.parent), *checkpoints(latest.parent))
+        others = [one for one in there if one not in (latest, self.best)]
         for one in others[: max(0, len(others) - self._settings.keep + 1)]:
             remove(one)
 
@@ -252,7 +270,8 @@ class Start:
         check_same_start(content, world)
         if path is None or content is None:
             return None
-        return Start(path, content, folder is not None and path.absolute().parent == (folder / FOLDER).absolute())
+        own = [] if folder is None else checkpoints((folder / FOLDER).absolute())
+        return Start(path, content, path.absolute() in own)
 
 
 def _starting_point(
