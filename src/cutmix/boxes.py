@@ -14,9 +14,10 @@ from cutmix.shapes import Boxes, Chances, Drawn, Edges, Extent, Masks, Sides, Vo
 
 def are_whole(values: object) -> bool:
     """Tell whether ``values`` is a sequence of whole numbers."""
-    return isinstance(values, Sequence) and all(
-        type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool)) for value in values
-    )
+    if not isinstance(values, Sequence):
+        return False
+    kinds = set(map(type, values))  # of values that are mostly of one
+    return kinds <= {int} or all(issubclass(kind, Integral) and kind is not bool for kind in kinds)
 
 
 def extent(size: Sequence[int]) -> Extent:

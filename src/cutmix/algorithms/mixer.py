@@ -199,7 +199,7 @@ class Mixer(Algorithm):
 
     def _mix_batch(self, state: State) -> None:
         input_key, target_key = self._keys(state.input_key, state.target_key)
-        images, targets = state.batch_get_item(input_key), state.batch_get_item(target_key)
+        images, targets = get_item(state.batch, input_key), get_item(state.batch, target_key)
         generator = generator_for(state.seed, state.timestamp.batch, state.plan_rank)
         recipe = self.settled(state.moment) if self.is_scheduled else self
         state.plan = recipe._plan_for(images, targets, None, generator)  # noqa: SLF001

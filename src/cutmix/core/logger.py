@@ -68,7 +68,7 @@ class Loggers(Logger):
         self._world = World() if world is None else world
         self._all = tuple(loggers)
         self._loggers = () if self._world.rank else self._all
-        self._is_heard = self._world.broadcast(bool(loggers))
+        self.are_heard = self._world.broadcast(bool(loggers))  # on rank 0, by anybody
         self._records: list[_Record] = []
         self._waiting = waiting
         self._states: Mapping[str, Any] = {}  # to be taken over
@@ -86,13 +86,13 @@ class Loggers(Logger):
 
     def log_means(self, metrics: Mapping[str, Figure], step: int, samples: int) -> None:
         """Take down means over the ``samples`` of this rank, to be made means over those of all: on all ranks."""
-        if self._is_heard:
+        if self.are_heard:
             held = {name: _held(name, value) for name, value in metrics.items()}
             self._records.append(_Record(held, step, samples if self._world.size > 1 else None))
 
     def settle(self) -> None:
         """Make the means what they are over all ranks, and flush: a call that all ranks make, or none."""
-        if self._is_heard and self._world.size > 1:
+        if self.are_heard and self._world.size > 1:
             waiting = [record for record in self._records if record.samples is not None]
             means = iter(
                 _means(

@@ -57,7 +57,7 @@ class State:
 
     batch: Batch = None  # the whole batch; between BEFORE_FORWARD and AFTER_BACKWARD the microbatch
     owns_batch: bool = False  # whether nobody else holds the batch's memory
-    samples: Any = None  # the batch's indices in the data set; None where the loader's order does not tell
+    find_samples: Callable[[], Any] | None = None  # which the batch holds, where the order of the data tells
     plan: Plan | None = None  # how the batch was mixed
     outputs: Any = None
     loss: Tensor | None = None
@@ -102,6 +102,11 @@ class State:
                 "stack them in the loader's collate_fn, or name where the batch holds them"
             )
         return images if self.owns_batch else torch.empty_like(images)
+
+    @property
+    def samples(self) -> Any:  # noqa: ANN401 - whatever the loader's sampler gives
+        """Return the indices of the batch's samples in the data set; None where the loader's order does not tell."""
+        return None if self.find_samples is None else self.find_samples()
 
     @property
     def moment(self) -> Moment:

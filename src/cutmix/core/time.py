@@ -3,15 +3,13 @@
 import re
 from dataclasses import dataclass
 from numbers import Real
-from typing import Literal, TypeAlias, final
+from typing import Literal, NamedTuple, TypeAlias, final
 
 Unit: TypeAlias = Literal["ep", "ba", "sp"]
 _UNITS: dict[str, Unit] = {"ep": "ep", "ba": "ba", "sp": "sp"}
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Timestamp:
+class Timestamp(NamedTuple):
     """How far a run has come: what is behind it, in whole numbers."""
 
     epoch: int = 0
@@ -36,9 +34,9 @@ class Timestamp:
 
     def share_of(self, duration: "Time", batches_per_epoch: int | None) -> float:
         """Return how much of ``duration``, from the start of the run, is over: by batches where that can be told."""
-        return min(self.count(duration.unit, batches_per_epoch) / duration.value, 1.0)
+        return min(self.elapsed(duration.unit, batches_per_epoch) / duration.value, 1.0)
 
-    def count(self, unit: Unit, batches_per_epoch: int | None) -> float:
+    def elapsed(self, unit: Unit, batches_per_epoch: int | None) -> float:
         """Return how many epochs, batches or samples are behind the run, parts of an epoch too if they can be told."""
         begun = self.batch_in_epoch / batches_per_epoch if unit == "ep" and batches_per_epoch is not None else 0
         return self.get(unit) + begun

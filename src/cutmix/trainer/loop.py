@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, final
 
 import torch
@@ -114,7 +115,7 @@ class Loop:
         copied = state.device.type != "cpu" and not _is_on(state.device, batch)
         state.owns_batch = copied or self._batches.are_new
         state.batch, state.plan = to_device(batch, state.device), None
-        state.samples = self._batches.samples(state.timestamp.batch_in_epoch)
+        state.find_samples = partial(self._batches.samples, state.timestamp.batch_in_epoch)
         self._generator.manual_seed(fold(state.seed, "step", state.timestamp.batch, state.rank))
 
     def _step(self, share: Share | None) -> None:
@@ -189,7 +190,8 @@ class Loop:
 
     def _log(self, samples: int) -> None:
         state = self._state
-        self._loggers.log_means({"epoch": state.epoch, **state.train_figures}, state.timestamp.batch, samples)
+        if self._loggers.are_heard:
+            self._loggers.log_means({"epoch": state.epoch, **state.train_figures}, state.timestamp.batch, samples)
         if state.timestamp.batch % EVERY == 0:
             self._loggers.settle()
 

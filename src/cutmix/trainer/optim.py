@@ -111,10 +111,10 @@ class CosineWithWarmup(Algorithm):
             ValueError: when the end of the warm-up cannot be told, or lies behind the run.
         """
         rising = self._rising(duration, batches_per_epoch)
-        count = now.count(duration.unit, batches_per_epoch)
+        count = now.elapsed(duration.unit, batches_per_epoch)
         if count < rising:
             # What counts is the end of the step, where it is known, so that the first one is not made with nothing.
-            return min(now.next_batch(0).count(duration.unit, batches_per_epoch) / rising, 1.0)
+            return min(now.next_batch(0).elapsed(duration.unit, batches_per_epoch) / rising, 1.0)
         fallen = min((count - rising) / (duration.value - rising), 1.0)
         return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * fallen))
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -21,9 +20,7 @@ class Piece(NamedTuple):
     samples: int  # 0 where it is repeated, only so that this rank keeps step
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """How many samples a step has: on this rank, on all, and on the rank with most."""
 
     here: int

@@ -15,7 +15,7 @@ from cutmix.losses import mixed_in
 from cutmix.trainer.processes import shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -78,7 +78,8 @@ class LossWatch(Callback):
     def after_train_batch(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         loss = _loss_of(state)
         if loss.device.type != "cuda":
-            _check(loss, lambda: Step.of(state))
+            if not math.isfinite(value := loss.item()):
+                raise _refusal(value, Step.of(state))
             return
         self.settle()
         copy = torch.empty((), dtype=loss.dtype, pin_memory=True).copy_(loss, non_blocking=True)
@@ -98,7 +99,8 @@ class LossWatch(Callback):
         if self._seen is not None:
             (step, loss, arrived), self._seen = self._seen, None
             arrived.synchronize()
-            _check(loss, lambda: step)
+            if not math.isfinite(value := loss.item()):
+                raise _refusal(value, step)
 
 
 @final
@@ -211,14 +213,11 @@ def _loss_of(state: State) -> Tensor:
     return state.loss.detach() if state.weight else torch.zeros_like(state.loss)
 
 
-def _check(loss: Tensor, step: Callable[[], Step]) -> None:
-    if math.isfinite(value := loss.item()):
-        return
-    culprit = step()
-    raise NonFiniteLossError(
-        f"the loss must stay finite, got {value} at {culprit}; lower the learning rate, look at these samples, or skip "
+def _refusal(loss: float, step: Step) -> NonFiniteLossError:
+    return NonFiniteLossError(
+        f"the loss must stay finite, got {loss} at {step}; lower the learning rate, look at these samples, or skip "
         "such steps: callbacks=[SkipNonFinite(limit=10)]",
-        culprit,
+        step,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -94,7 +93,7 @@ def _record(state: State) -> dict[str, Any]:
         "seed": state.seed,
         "processes": state.world.size,
         "batches_per_epoch": state.batches_per_epoch,
-        "timestamp": asdict(state.timestamp),
+        "timestamp": state.timestamp._asdict(),
         "evaluated": state.evaluated,
         "eval_metrics": state.eval_metrics,
         "train_metrics": state.train_metrics,

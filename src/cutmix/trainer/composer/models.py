@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
+from cutmix.core.batch import get_item
 from cutmix.losses import mixed, mixed_in
 from cutmix.reductions import is_shared
 from cutmix.targets import MixedTarget
@@ -45,7 +46,7 @@ def metrics_of(model: nn.Module, *, is_train: bool) -> dict[str, Metric]:
 def outputs_of(state: State) -> Any:  # noqa: ANN401 - whatever the model returns
     """Call the model with the images, or with the whole batch where it takes that, in which labels are then plain."""
     if not state.takes_batch:
-        return state.forward(state.batch_get_item(state.input_key))
+        return state.forward(get_item(state.batch, state.input_key))
     with batch_with(state, walk(state.batch_get_item(state.target_key), _own)) as batch:
         return state.forward(batch)
 
