@@ -20,7 +20,7 @@ def draw_ring(batch: int, generator: torch.Generator | None = None) -> Partners:
     """Draw one random cycle through ``range(batch)``: nobody is its own partner, unless it is alone."""
     order = torch.randperm(batch, generator=generator).numpy()
     partners = np.empty_like(order)
-    partners[order[:-1]], partners[order[-1]] = order[1:], order[0]
+    partners[order[:-1]], partners[order[-1:]] = order[1:], order[:1]
     return torch.from_numpy(partners)
 
 
