@@ -84,6 +84,8 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     from_pinned_memory = device.type == "cuda"
 
     def move(leaf: Any) -> Any:  # noqa: ANN401
+        if isinstance(leaf, Tensor) and leaf.device == device:
+            return leaf
         if isinstance(leaf, _TENSORS):
             return leaf.to(device, non_blocking=from_pinned_memory)
         return leaf.to(device) if hasattr(leaf, "to") else leaf

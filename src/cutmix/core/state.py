@@ -62,7 +62,7 @@ class State:
     outputs: Any = None
     loss: Tensor | None = None
     weight: float = 1.0  # of the microbatch's loss; 0: this rank only keeps step with others, and nothing of it counts
-    train_figures: dict[str, Figure] = field(default_factory=dict)  # of the last step, computed when asked for
+    measured: dict[str, Figure] | Callable[[], dict[str, Figure]] = field(default_factory=dict)  # of the last step
     eval_metrics: dict[str, float] = field(default_factory=dict)  # the latest; at EVAL_END of the one that ends
     evaluated: dict[str, int] = field(default_factory=dict)  # the step of the last evaluation, by evaluator; -1: none
     after_eval: ExitStack = field(default_factory=ExitStack)  # what an evaluation must undo, however it ends
@@ -80,6 +80,13 @@ class State:
     def plan_rank(self) -> int:
         """Return the rank that plans are keyed by: each draws its own, unless ``same_plans`` is set."""
         return 0 if self.same_plans else self.rank
+
+    @property
+    def train_figures(self) -> dict[str, Figure]:
+        """Return what was measured of the last step; a figure is computed when somebody asks for its value."""
+        if not isinstance(self.measured, dict):
+            self.measured = self.measured()
+        return self.measured
 
     @property
     def train_metrics(self) -> dict[str, float | Tensor]:

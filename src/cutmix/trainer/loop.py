@@ -23,7 +23,7 @@ from cutmix.trainer.scores import loss_of, train_scores, weighted
 from cutmix.trees import leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from cutmix.core.batch import Batch
@@ -144,7 +144,7 @@ class Loop:
         if size is None:
             samples = self._count(whole)
             weight = 1.0 if share is None else share.weights([samples], state.world.size, parts=1)[0]
-            state.train_figures = self._microbatch(whole, weight)
+            state.measured = self._microbatch(whole, weight)
             share = share or Share.alone(samples)
         else:
             share = self._differentiate_parts(split(whole, size), size, share)
@@ -161,8 +161,8 @@ class Loop:
             with unsynced(state):
                 measured.append(self._microbatch(part, weight))
         measured.append(self._microbatch(parts[-1], last))
-        state.train_figures = _weighted(measured[: len(counts)], counts)
-        state.loss = torch.as_tensor(state.train_figures["train/loss"])
+        figures = _weighted([measure() for measure in measured[: len(counts)]], counts)
+        state.measured, state.loss = figures, torch.as_tensor(figures["train/loss"])
         return share
 
     def _count(self, batch: Batch) -> int:
@@ -173,8 +173,8 @@ class Loop:
             )
         return samples
 
-    def _microbatch(self, batch: Batch, weight: float) -> dict[str, Figure]:
-        """Add the gradient of ``weight`` times the loss."""
+    def _microbatch(self, batch: Batch, weight: float) -> Callable[[], dict[str, Figure]]:
+        """Add the gradient of ``weight`` times the loss; return what is measured of it, when somebody asks."""
         state, run = self._state, self._run
         state.batch, state.weight = batch, weight
         run(Event.BEFORE_FORWARD)
@@ -186,7 +186,8 @@ class Loop:
         precision.backward(weighted(state.loss, state), state)
         run(Event.AFTER_BACKWARD)
         state.loss = state.loss.detach()
-        return {"train/loss": state.loss, **train_scores(state, target)}
+        outputs = state.outputs.detach() if isinstance(state.outputs, torch.Tensor) else None
+        return partial(train_scores, state.loss, outputs, target, state.loss_fn)
 
     def _log(self, samples: int) -> None:
         state = self._state

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cutmix.core.logger import Figure, Logger
     from cutmix.core.state import State
+    from cutmix.reductions import LossFn
 
 
 class Metric(Protocol):
@@ -155,19 +156,21 @@ def weighted(loss: Tensor, state: State) -> Tensor:
     return torch.stack([(part * 0.0).sum() for part in parts]).sum() if parts else loss * 0.0
 
 
-def train_scores(state: State, target: Any) -> dict[str, Figure]:  # noqa: ANN401
-    """Return the accuracy under a name that tells whether the batch is mixed; nothing where there are no classes.
+def train_scores(loss: Tensor, outputs: Any, target: Any, loss_fn: LossFn) -> dict[str, Figure]:  # noqa: ANN401
+    """Return the loss, and where there are classes the accuracy, by a name that tells whether the batch is mixed.
 
-    Nothing is computed before somebody asks.
+    No figure is computed before somebody asks.
     """
+    if not _are_classes(outputs, target.own if isinstance(target, MixedTarget) else target, loss_fn):
+        return {"train/loss": loss}
     if not isinstance(target, MixedTarget):
-        if not _are_classes(state, target):
-            return {}
-        return {"train/accuracy": partial(accuracy, state.outputs.detach(), target)}
-    if not _are_classes(state, target.own):
-        return {}
-    compared = _Compared(state.outputs.detach(), target)
-    return {"train/mixed_accuracy": compared.accuracy, "train/mixed_accuracy_ceiling": compared.ceiling}
+        return {"train/loss": loss, "train/accuracy": partial(accuracy, outputs, target)}
+    compared = _Compared(outputs, target)
+    return {
+        "train/loss": loss,
+        "train/mixed_accuracy": compared.accuracy,
+        "train/mixed_accuracy_ceiling": compared.ceiling,
+    }
 
 
 @final
@@ -193,7 +196,7 @@ class _Compared:
 
 def eval_scores(state: State, target: Any) -> dict[str, Tensor]:  # noqa: ANN401
     """Return the accuracy; nothing where there are no classes."""
-    return {"accuracy": accuracy(state.outputs, target)} if _are_classes(state, target) else {}
+    return {"accuracy": accuracy(state.outputs, target)} if _are_classes(state.outputs, target, state.loss_fn) else {}
 
 
 def computed(metrics: Mapping[str, Metric], prefix: str, state: State) -> dict[str, float]:
@@ -211,11 +214,10 @@ def on_device(metrics: Mapping[str, Metric], device: torch.device) -> dict[str, 
     return {name: metric.to(device) if isinstance(metric, nn.Module) else metric for name, metric in metrics.items()}
 
 
-def _are_classes(state: State, target: object) -> bool:
+def _are_classes(outputs: object, target: object, loss_fn: LossFn) -> bool:
     """Tell whether outputs (batch, classes) meet ids (batch,), or rows (batch, classes) that the loss takes as such."""
-    outputs = state.outputs
     if not isinstance(outputs, Tensor) or not isinstance(target, Tensor) or outputs.ndim != 2 or outputs.shape[1] < 2:  # noqa: PLR2004
         return False
     if target.is_floating_point():
-        return target.shape == outputs.shape and is_cross_entropy(state.loss_fn)
+        return target.shape == outputs.shape and is_cross_entropy(loss_fn)
     return target.shape == outputs.shape[:1]

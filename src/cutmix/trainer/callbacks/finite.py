@@ -82,7 +82,7 @@ class LossWatch(Callback):
                 raise _refusal(value, Step.of(state))
             return
         self.settle()
-        copy = torch.empty((), dtype=loss.dtype, pin_memory=True).copy_(loss, non_blocking=True)
+        copy = torch.empty((), dtype=loss.dtype, pin_memory=True).copy_(loss.detach(), non_blocking=True)
         arrived = torch.cuda.Event()
         arrived.record()
         self._seen = Step.of(state), copy, arrived
@@ -210,7 +210,7 @@ def _loss_of(state: State) -> Tensor:
     if state.loss is None:
         raise ValueError("state.loss must be there when a batch has been trained on, got None; leave it in place")
     # What weighs nothing, on a rank that only keeps step, may be what it likes.
-    return state.loss.detach() if state.weight else torch.zeros_like(state.loss)
+    return state.loss if state.weight else torch.zeros_like(state.loss)
 
 
 def _refusal(loss: float, step: Step) -> NonFiniteLossError:

@@ -105,7 +105,7 @@ def _record(state: State) -> dict[str, Any]:
 def _put_back_record(saved: Mapping[str, Any], state: State) -> None:
     state.timestamp = Timestamp(**saved["timestamp"])
     state.evaluated = {**state.evaluated, **saved["evaluated"]}  # an evaluator that is new has measured nothing
-    state.eval_metrics, state.train_figures, state.loss = saved["eval_metrics"], saved["train_metrics"], saved["loss"]
+    state.eval_metrics, state.measured, state.loss = saved["eval_metrics"], saved["train_metrics"], saved["loss"]
     state.stop_reason = saved["stop_reason"]
 
 
