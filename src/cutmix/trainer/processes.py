@@ -8,7 +8,7 @@ import warnings
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MethodType
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 
 import torch
 from torch import distributed as dist  # torch has loaded it already
@@ -147,9 +147,42 @@ def shard(tensor: Tensor) -> Tensor:
     return tensor if local is None else local()
 
 
+@final
+class Shard(NamedTuple):
+    """What this rank holds of a tensor, and where in the whole it begins."""
+
+    held: Tensor
+    start: tuple[int, ...]
+    is_first: bool  # of the ranks that hold the same
+
+
+def own_shard(tensor: Tensor) -> Shard | None:
+    """Return what this rank holds of a tensor that is cut into shards; None of one that every rank has whole.
+
+    Raises:
+        ValueError: when its shards are no blocks of neighbours.
+    """
+    if not hasattr(tensor, "full_tensor"):  # which spares who shards nothing the import
+        return None
+    from torch.distributed.tensor import DTensor, Replicate, placement_types
+
+    assert isinstance(tensor, DTensor)
+    kinds = {type(placement) for placement in tensor.placements}
+    if not kinds <= {Replicate, placement_types.Shard}:
+        raise ValueError(
+            f"save_sharded must be off for tensors whose shards are no blocks, got one that lies as "
+            f"{tensor.placements}; leave it out, and rank 0 saves them whole"
+        )
+    if kinds <= {Replicate}:
+        return None
+    (block,) = tensor.__create_chunk_list__()
+    rows = zip(tensor.device_mesh.get_coordinate() or (), tensor.placements, strict=False)
+    return Shard(tensor.to_local(), tuple(block.offsets), not any(row for row, cut in rows if cut.is_replicate()))
+
+
 def like(tensor: Tensor, whole: Tensor) -> Tensor:
     """Return ``whole``, which every rank has, sharded as ``tensor`` is; as it is where that is not sharded."""
-    if not hasattr(tensor, "full_tensor"):  # which spares who shards nothing the import
+    if not hasattr(tensor, "full_tensor") or hasattr(whole, "full_tensor"):
         return whole
     from torch.distributed.tensor import DTensor, distribute_tensor
 

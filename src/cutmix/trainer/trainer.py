@@ -112,6 +112,8 @@ class Trainer:
             earlier one, those it gives up are renamed, ``ep1-ba8.1``, and the first to go.
         save_best: a figure of evaluation, ``'eval/accuracy'``, by which the best checkpoint is kept too: the highest,
             of losses the lowest; ``'min:NAME'`` and ``'max:NAME'`` say otherwise. See ``best_checkpoint``.
+        save_sharded: whether each process writes its own shards of what is sharded, so that nothing is gathered; else
+            rank 0 writes it whole. Either goes on under ``'ddp'`` and ``'fsdp'``.
         load_path: a checkpoint to go on from, or a run's ``save_folder``, whose newest is taken. For weights alone
             there is ``load_weights``.
         autoresume: go on from the newest checkpoint in ``save_folder`` that verifies, if there is one.
@@ -154,6 +156,7 @@ class Trainer:
         save_interval: int | str | Time | None = "1ep",
         save_num_checkpoints_to_keep: int = -1,
         save_best: str | None = None,
+        save_sharded: bool = False,
         load_path: str | Path | None = None,
         autoresume: bool = False,
         **composers: object,
@@ -177,7 +180,9 @@ class Trainer:
         batches = None if train_dataloader is None else batches_of(train_dataloader, "train_dataloader", use)
         self._record = Record(folder, several("loggers", loggers, Logger), world, is_continued=autoresume)
         self._loggers = self._record.loggers
-        saving = SavingSettings.parse(folder, save_interval, save_num_checkpoints_to_keep, save_best)
+        saving = SavingSettings.parse(
+            folder, save_interval, save_num_checkpoints_to_keep, save_best, sharded=save_sharded
+        )
         self._saver = None if saving is None else Saver(saving, self._loggers, self._record.files)
         self._signals = Signals(None if self._saver is None else self._saver.secure)
         watching = several("callbacks", callbacks, Callback)

@@ -7,22 +7,34 @@ import os
 import re
 import shutil
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, final
 
+from cutmix.core.world import ALONE
 from cutmix.trainer.checkpoints.codec import decode, encode
-from cutmix.trainer.checkpoints.manifest import MANIFEST, VALUES, CheckpointError, Listed, Manifest, NewerFormatError
+from cutmix.trainer.checkpoints.manifest import (
+    MANIFEST,
+    VALUES,
+    CheckpointError,
+    Listed,
+    Manifest,
+    NewerFormatError,
+    Shards,
+    as_written,
+)
+from cutmix.trainer.checkpoints.shards import file_of, form_of, held_in, name_of_shards, rest_of, sharded_in
 from cutmix.trainer.checkpoints.tensorfile import TensorFile, read_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from torch import Tensor
-
     from cutmix.core.time import Timestamp
+    from cutmix.core.world import World
+    from cutmix.trainer.checkpoints.shards import Saved
 
 WEIGHTS = "weights.safetensors"
 _NAME = re.compile(r"ep(\d+)-ba(\d+)")
@@ -35,7 +47,7 @@ _STRAY = re.compile(r"\.(ep\d+-ba\d+(?:\.\d+)?)\.(writing|replaced|removed)")
 class Content:
     """What a checkpoint holds: ``tensors`` by file and name, and ``values``, of the kinds that ``codec`` takes."""
 
-    tensors: Mapping[str, Mapping[str, Tensor]]
+    tensors: Mapping[str, Mapping[str, Saved]]
     values: Mapping[str, Any]
 
 
@@ -44,9 +56,10 @@ def name_for(time: Timestamp) -> str:
     return f"ep{time.epoch}-ba{time.batch}"
 
 
-def write(folder: Path, content: Content) -> None:
+def write(folder: Path, content: Content, world: World = ALONE) -> None:
     """Write ``content`` beside ``folder`` and bring it there in one move, in place of a checkpoint of that name.
 
+    All ranks of ``world`` call it: each writes what it holds of tensors that are sharded, rank 0 everything else.
     Tensors may be of any strides, on any device. Different views of one memory are stored apart.
 
     Raises:
@@ -55,43 +68,38 @@ def write(folder: Path, content: Content) -> None:
     """
     if not _NAME.fullmatch(folder.name):
         raise ValueError(f"folder must be named as name_for names it, such as ep3-ba1200, got {folder.name!r}")
-    text = encode(dict(content.values)).encode()
-    files = {f"{stem}.safetensors": TensorFile.of(tensors) for stem, tensors in content.tensors.items()}
+    own = world.agreed(lambda: _Own.of(content, world))
+    needed = sum(world.gathered(own.size))
     try:
-        _bring(folder, text, files)
+        _bring(folder, own, world)
     except OSError as error:
-        needed = len(text) + sum(file.size for file in files.values())
-        raise OSError(error.errno, _refusal(folder, needed, error)) from error
+        raise OSError(error.errno, world.broadcast(_refusal(folder, needed, error))) from error
 
 
-def read(folder: Path) -> Content:
+def read(folder: Path, world: World = ALONE) -> Content:
     """Return what ``folder`` holds, all of it verified. Tensors that were one memory, seen alike, are one again.
+
+    All ranks of ``world`` call it, and share the verifying of shards. What is sharded stays on the disk until it is
+    asked for.
 
     Raises:
         CheckpointError: when anything in it is not as it was written.
     """
-    manifest = Manifest.of(folder)
-    with manifest.verified(folder, VALUES) as file, _named(folder / VALUES):
-        values = decode(file.read().decode("ascii"))
-    names = [name for name in manifest.files if name != VALUES]
-    return Content({name.removesuffix(".safetensors"): _tensors_in(folder, manifest, name) for name in names}, values)
+    return world.agreed(lambda: _read(folder, world))
 
 
-def read_weights(folder: Path) -> Mapping[str, Tensor]:
-    """Return the tensors of ``weights.safetensors`` alone, verified."""
+def read_weights(folder: Path) -> Mapping[str, Saved]:
+    """Return the tensors of the model alone, verified."""
     return _tensors_in(folder, Manifest.of(folder), WEIGHTS)
 
 
-def verify(folder: Path) -> None:
-    """Refuse a checkpoint that is not, to the bit, as it was written.
+def verify(folder: Path, world: World = ALONE) -> None:
+    """Refuse a checkpoint that is not, to the bit, as it was written; the ranks of ``world`` share the work.
 
     Raises:
         CheckpointError: it names the file and what is wrong with it.
     """
-    manifest = Manifest.of(folder)
-    for name in manifest.files:
-        with manifest.verified(folder, name):
-            pass
+    world.agreed(lambda: _verify(folder, world))
 
 
 def checkpoints(parent: Path) -> list[Path]:
@@ -106,15 +114,16 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def newest(parent: Path) -> Path | None:
+def newest(parent: Path, world: World = ALONE) -> Path | None:
     """Return the newest checkpoint in ``parent`` that verifies; those passed over are named in warnings.
 
     Raises:
         NewerFormatError: when the newest is whole, but of a format that is not known here.
     """
-    for folder in reversed(checkpoints(parent)):
+    for name in world.broadcast([folder.name for folder in reversed(checkpoints(parent))]):
+        folder = parent / name
         try:
-            verify(folder)
+            verify(folder, world)
         except NewerFormatError:
             raise
         except CheckpointError as error:
@@ -173,40 +182,94 @@ def _moved_aside(folder: Path) -> Path:
     return aside
 
 
-def _tensors_in(folder: Path, manifest: Manifest, name: str) -> Mapping[str, Tensor]:
-    with manifest.verified(folder, name) as file, _named(folder / name):
-        return read_tensors(file.read(), manifest.aliases.get(name, {}), manifest.views.get(name, {}))
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class _Own:
+    """What one rank writes of a checkpoint."""
+
+    text: bytes  # of the values, on rank 0
+    files: Mapping[str, TensorFile]
+    shards: Mapping[str, Shards]  # as far as this rank has any
+
+    @staticmethod
+    def of(content: Content, world: World) -> _Own:
+        text = encode(dict(content.values)).encode() if world.rank == 0 else b""
+        files, shards = dict[str, TensorFile](), dict[str, Shards]()
+        for stem, tensors in content.tensors.items():
+            name, held = f"{stem}.safetensors", held_in(tensors)
+            if world.rank == 0:
+                files[name] = rest_of(tensors, held)
+            if held:
+                own = {name_of_shards(stem, world): file} if (file := file_of(held)).stored else {}
+                files |= own
+                shards[name] = Shards([*own], {name: form_of(tensors[name]) for name in held})
+        return _Own(text, files, shards)
+
+    @property
+    def size(self) -> int:
+        return len(self.text) + sum(file.size for file in self.files.values())
+
+    def write(self, working: Path) -> Manifest:
+        """Write it into ``working``, and return what the manifest says of it."""
+        listed = {VALUES: _write_file(working / VALUES, [self.text])} if self.text else {}
+        listed |= {name: _write_file(working / name, file.chunks()) for name, file in self.files.items()}
+        return Manifest(
+            files=listed,
+            aliases={name: file.aliases for name, file in self.files.items() if file.aliases},
+            views={name: file.views for name, file in self.files.items() if file.views},
+            shards=self.shards,
+        )
 
 
-@contextmanager
-def _named(path: Path) -> Generator[None]:
-    """Say which file it is that cannot be read."""
-    try:
-        yield
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} must hold what this library writes, got other: {error}") from error
-
-
-def _bring(folder: Path, text: bytes, files: Mapping[str, TensorFile]) -> None:
+def _bring(folder: Path, own: _Own, world: World) -> None:
     """Write a checkpoint beside ``folder``, the manifest last, and move it there; leave nothing else behind."""
     working = _beside(folder, "writing")
-    try:
-        _make(working)
-        listed = {VALUES: _write_file(working / VALUES, [text])}
-        listed |= {name: _write_file(working / name, file.chunks()) for name, file in files.items()}
-        _write_file(working / MANIFEST, [_manifest(listed, files).text()])
+
+    def finish() -> None:
+        _write_file(working / MANIFEST, [Manifest.together(parts).text()])
         _sync(working)
         _publish(working, folder)
+
+    try:
+        world.agreed(partial(_make, working) if world.rank == 0 else _nothing)
+        parts = world.collected(world.agreed(partial(own.write, working)))
+        world.agreed(finish if world.rank == 0 else _nothing)
     finally:
-        _discard(working)
+        if world.rank == 0:
+            _discard(working)
 
 
-def _manifest(listed: Mapping[str, Listed], files: Mapping[str, TensorFile]) -> Manifest:
-    return Manifest(
-        files=listed,
-        aliases={name: file.aliases for name, file in files.items() if file.aliases},
-        views={name: file.views for name, file in files.items() if file.views},
-    )
+def _read(folder: Path, world: World) -> Content:
+    manifest = Manifest.of(folder)
+    with manifest.verified(folder, VALUES) as file, as_written(folder / VALUES):
+        values = decode(file.read().decode("ascii"))
+    tensors = {name.removesuffix(".safetensors"): _tensors_in(folder, manifest, name, world) for name in manifest.whole}
+    return Content(tensors, values)
+
+
+def _tensors_in(folder: Path, manifest: Manifest, name: str, world: World = ALONE) -> dict[str, Saved]:
+    with manifest.verified(folder, name) as file, as_written(folder / name):
+        tensors = read_tensors(file.read(), manifest.aliases.get(name, {}), manifest.views.get(name, {}))
+    if name not in manifest.shards:
+        return {**tensors}
+    _verify_files(folder, manifest, manifest.shards[name].files, world)
+    return {**tensors, **sharded_in(folder, manifest, name, world.rank)}
+
+
+def _verify(folder: Path, world: World) -> None:
+    manifest = Manifest.of(folder)
+    _verify_files(folder, manifest, list(manifest.files), world)
+
+
+def _verify_files(folder: Path, manifest: Manifest, names: Sequence[str], world: World) -> None:
+    """Verify this rank's share of the files."""
+    for name in names[world.rank :: world.size]:
+        with manifest.verified(folder, name):
+            pass
+
+
+def _nothing() -> None:
+    """Wait for what rank 0 does."""
 
 
 def _beside(folder: Path, purpose: str) -> Path:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS
 
+from cutmix.trainer.checkpoints.shards import Sharded, placed
 from cutmix.trainer.processes import like
 from cutmix.trees import walk
 
@@ -125,6 +126,8 @@ def _options(saved: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any
 
 def _in_own_memory(saved: Any, parameter: Tensor | None) -> Any:  # noqa: ANN401 - whatever a state holds
     """Return a copy that nobody else holds, with strides like those of its parameter where it has its shape."""
+    if isinstance(saved, Sharded):
+        saved = saved.whole() if parameter is None or saved.shape != parameter.shape else placed(saved, parameter)
     if not isinstance(saved, Tensor):
         return saved
     if parameter is None or saved.shape != parameter.shape:

@@ -36,7 +36,7 @@ def parted(tree: Tree) -> tuple[Tree, dict[str, Tensor]]:
     return _walk(tree, take), tensors
 
 
-def joined(tree: Tree, tensors: Mapping[str, Tensor]) -> Tree:
+def joined(tree: Tree, tensors: Mapping[str, Any]) -> Tree:
     """Return ``tree`` with the tensors that were taken out of it."""
     return _walk(tree, lambda name, leaf: tensors[name] if _is_mark(leaf) else leaf)
 

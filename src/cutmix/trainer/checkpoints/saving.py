@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from cutmix.core.callback import Callback
 from cutmix.core.time import Time, Timestamp
+from cutmix.core.world import ALONE
 from cutmix.trainer.callbacks.finite import check_finite
 from cutmix.trainer.checkpoints.checkpoint import (
     Content,
@@ -30,7 +31,7 @@ from cutmix.trainer.checkpoints.checkpoint import (
 )
 from cutmix.trainer.checkpoints.lock import locked
 from cutmix.trainer.checkpoints.manifest import CheckpointError
-from cutmix.trainer.checkpoints.snapshot import capture, check_capture, restore
+from cutmix.trainer.checkpoints.snapshot import capture, capture_sharded, check_capture, restore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,22 +107,26 @@ class Settings:
     interval: Interval
     keep: int | None  # None: all
     best: Best | None
+    sharded: bool = False  # whether each rank writes its own shards
 
     @staticmethod
-    def parse(folder: Path | None, interval: str | int | Time | None, keep: int, best: str | None) -> Settings | None:
+    def parse(
+        folder: Path | None, interval: str | int | Time | None, keep: int, best: str | None, *, sharded: bool = False
+    ) -> Settings | None:
         """Check what the Trainer is given; nothing is saved without a folder, or an interval."""
         if isinstance(keep, bool) or not isinstance(keep, int) or (keep < 1 and keep != -1):
             raise ValueError(f"save_num_checkpoints_to_keep must be at least 1, got {keep!r}; -1 keeps all of them")
         often = None if interval is None or interval == 0 else Interval.parse(interval)
         by = None if best is None else Best.parse(best)
         if folder is None or often is None:
-            if by is not None:
-                raise ValueError(
-                    f"save_best must come with a save_folder and a save_interval, got {best!r} alone: name the folder "
-                    "for checkpoints"
-                )
+            for name, given in {"save_best": best, "save_sharded": sharded or None}.items():
+                if given is not None:
+                    raise ValueError(
+                        f"{name} must come with a save_folder and a save_interval, got {given!r} alone: name the "
+                        "folder for checkpoints"
+                    )
             return None
-        return Settings(folder / FOLDER, often, None if keep == -1 else keep, by)
+        return Settings(folder / FOLDER, often, None if keep == -1 else keep, by, sharded)
 
 
 @final
@@ -162,10 +167,12 @@ class Saver(Callback):
             NonFiniteLossError: when a weight is nan or infinite; nothing is written then.
         """
         check_finite(state)
-        folder, content = self._place(state), capture(state)
+        folder, world = self._place(state), state.world
+        content = capture_sharded(state) if self._settings.sharded else capture(state)
         self._loggers.settle()
         # Nobody leaves before it is written, nor goes on where it is not.
-        state.world.agreed(lambda: self._write(folder, content) if state.world.rank == 0 else None)
+        write(folder, world.agreed(lambda: self._completed(content) if world.rank == 0 else content), world)
+        world.agreed(lambda: self._clear(folder) if world.rank == 0 else None)
         self._last, self._saved = monotonic(), state.timestamp
         return folder
 
@@ -187,18 +194,12 @@ class Saver(Callback):
         for file in self._files:
             file.go_on_at(positions[file.name])
 
-    def _write(self, folder: Path, content: Content) -> None:
-        write(folder, replace(content, values={**content.values, **self._values()}))
-        self._give_up(folder)
-        self._prune(folder)
-
-    def _values(self) -> dict[str, Any]:
+    def _completed(self, content: Content) -> Content:
+        """Add what this run has written, and found best."""
         loggers = self._loggers.state_dict()  # which writes out what the files hold back
         files = {file.name: file.position() for file in self._files}
-        return {
-            "loggers": loggers,
-            "saving": {"best": self._best, "best_name": self._best_name, "files": files},
-        }
+        saving = {"best": self._best, "best_name": self._best_name, "files": files}
+        return replace(content, values={**content.values, "loggers": loggers, "saving": saving})
 
     def _look(self, state: State) -> None:
         is_best = self._is_best(state)
@@ -227,6 +228,10 @@ class Saver(Callback):
     def _begin(self, now: Path) -> None:
         sweep(now.parent)
         self._give_up(now)
+
+    def _clear(self, latest: Path) -> None:
+        self._give_up(latest)
+        self._prune(latest)
 
     def _give_up(self, now: Path) -> None:
         """Set aside what is later than the run, which was sent back: nobody is to go on from there."""
@@ -266,10 +271,11 @@ class Start:
             CheckpointError: when it is torn or altered, or the ranks have found different ones.
         """
         path = _starting_point(load_path, folder, world, autoresume=autoresume)
-        content = None if path is None else read(path)
-        check_same_start(content, world)
-        if path is None or content is None:
+        check_same("none" if path is None else path.name, world)
+        if path is None:
             return None
+        content = read(path, world)
+        check_same(name_for(Timestamp(**content.values["timestamp"])), world)
         own = [] if folder is None else checkpoints((folder / FOLDER).absolute())
         return Start(path, content, path.absolute() in own)
 
@@ -279,14 +285,14 @@ def _starting_point(
 ) -> Path | None:
     """Return the checkpoint to go on from: the newest of the run's own that verifies, else what ``load_path`` names."""
     if not autoresume:
-        return None if load_path is None else named(Path(load_path))
+        return None if load_path is None else named(Path(load_path), world)
     if folder is None:
         raise ValueError(
             "autoresume must come with a save_folder, got none: name the folder to look for checkpoints in"
         )
     world.agreed(lambda: _sweep_alone(folder) if world.rank == 0 else None)
-    if checkpoints(folder / FOLDER):
-        return _newest(folder / FOLDER)
+    if _has_any(folder / FOLDER, world):
+        return _newest(folder / FOLDER, world)
     return _starting_point(load_path, folder, world, autoresume=False)
 
 
@@ -296,17 +302,17 @@ def _sweep_alone(folder: Path) -> None:
             sweep(folder / FOLDER)
 
 
-def check_same_start(content: Content | None, world: World) -> None:
+def check_same(found: str, world: World) -> None:
     """Refuse ranks that would go on from different steps, as where each machine has a folder of its own.
 
     Raises:
-        CheckpointError: telling what each rank has found.
+        CheckpointError: telling what each rank has ``found``.
     """
-    found = world.gathered("none" if content is None else name_for(Timestamp(**content.values["timestamp"])))
-    if len(set(found)) > 1:
+    everywhere = world.gathered(found)
+    if len(set(everywhere)) > 1:
         raise CheckpointError(
-            f"all processes must go on from one checkpoint, got {', '.join(found)} on ranks 0 to {world.size - 1}; "
-            "keep load_path and save_folder where every machine sees them"
+            f"all processes must go on from one checkpoint, got {', '.join(everywhere)} on ranks 0 to "
+            f"{world.size - 1}; keep load_path and save_folder where every machine sees them"
         )
 
 
@@ -316,16 +322,23 @@ def go_on(content: Content, state: State, loggers: Loggers) -> None:
     loggers.load_state_dict(content.values["loggers"])
 
 
-def named(path: Path) -> Path:
+def named(path: Path, world: World = ALONE) -> Path:
     """Return the checkpoint at ``path``, which may be that of a run too: then its newest is taken."""
     for parent in (path, path / FOLDER):
-        if checkpoints(parent):
-            return _newest(parent)
+        if _has_any(parent, world):
+            return _newest(parent, world)
     return path
 
 
-def _newest(folder: Path) -> Path:
-    found = newest(folder)
+def _has_any(folder: Path, world: World) -> bool:
+    """Tell whether there are checkpoints, of which all ranks must see the same."""
+    there = checkpoints(folder)
+    check_same(there[-1].name if there else "none", world)
+    return bool(there)
+
+
+def _newest(folder: Path, world: World) -> Path:
+    found = newest(folder, world)
     if found is None:
         raise CheckpointError(
             f"{folder} must hold a checkpoint that is whole, got {len(checkpoints(folder))} that are not, as the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -21,7 +22,9 @@ from cutmix.trainer.checkpoints.optimizer_state import (
     scheduler_state,
 )
 from cutmix.trainer.checkpoints.parting import joined, parted, taken_out
-from cutmix.trainer.processes import full, like
+from cutmix.trainer.checkpoints.shards import Sharded, placed
+from cutmix.trainer.processes import full
+from cutmix.trees import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from cutmix.core.algorithm import Algorithm
     from cutmix.core.callback import Callback
     from cutmix.core.state import State
+    from cutmix.trainer.checkpoints.shards import Saved
+    from cutmix.trees import Tree
 
 _SHOWN = 8  # differences, of what may be thousands
 _ONLY_WATCHING = frozenset({"Timings/0", "TrainMetrics/0"})  # without a save_folder, or metrics, training is the same
@@ -40,11 +45,20 @@ def check_capture(state: State) -> None:
 
 
 def capture(state: State) -> Content:
+    """Return the run as ``capture_sharded`` does, on rank 0 with what is sharded made whole, one tensor at a time.
+
+    The other ranks, which add to that, are left with what they have whole.
+    """
+    content = capture_sharded(state)
+    return replace(content, tensors={stem: _whole(held, state.rank) for stem, held in content.tensors.items()})
+
+
+def capture_sharded(state: State) -> Content:
     """Return the run as it is between two steps. Its tensors are those in use: write or copy them before the next step.
 
-    All ranks call it, and rank 0's is the run: it holds on the host what is sharded, made whole, one tensor at a time.
-    Nothing is changed and nothing drawn. Chance is no part of it, since it depends on the seed and the time only; nor
-    are gradients, which each step makes anew, and buffers that the model keeps out of its ``state_dict``.
+    All ranks call it, and each has its own shards in it. Nothing is changed and nothing drawn. Chance is no part of it,
+    since it depends on the seed and the time only; nor are gradients, which each step makes anew, and buffers that the
+    model keeps out of its ``state_dict``.
     """
     check_capture(state)
     names, model = _names(state), state.model.state_dict()
@@ -60,7 +74,7 @@ def capture(state: State) -> Content:
             "parts": {name: held for name, part in _parts(state).items() if (held := part.state_dict())},
         }
     )
-    return Content({"weights": _whole(weights, state.rank), "training": _whole(training, state.rank)}, values)
+    return Content({"weights": weights, "training": training}, values)
 
 
 def restore(content: Content, state: State) -> None:
@@ -74,10 +88,10 @@ def restore(content: Content, state: State) -> None:
     saved = _fitting(content, state)
     for name, part in _parts(state).items():  # first those who may refuse, while model and optimizers are as they were
         if name in saved["parts"]:
-            part.load_state_dict(saved["parts"][name])
-    live = state.model.state_dict()
-    state.model.load_state_dict({name: _as_held(value, live[name]) for name, value in saved["model"].items()})
-    module_of(state.loss_fn).load_state_dict(saved["loss_fn"])
+            part.load_state_dict(_as_parameters(saved["parts"][name], state))
+    for module, before in ((state.model, saved["model"]), (module_of(state.loss_fn), saved["loss_fn"])):
+        live = module.state_dict()
+        module.load_state_dict({name: _as_held(value, live[name]) for name, value in before.items()})
     for optimizer, before in zip(state.optimizers, saved["optimizers"], strict=True):
         put_back_optimizer(optimizer, before, _names(state))
     for scheduler, before in zip(state.schedulers, saved["schedulers"], strict=True):
@@ -172,22 +186,38 @@ def _module_differences(what: str, module: nn.Module, saved: Mapping[str, Any]) 
 
 def _form(value: object) -> str:
     """Return the dtype and the shape of a tensor; nothing where they are not known yet, or for what is none."""
-    if not isinstance(value, Tensor) or is_lazy(value):
+    if not isinstance(value, Tensor | Sharded) or (isinstance(value, Tensor) and is_lazy(value)):
         return ""
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
 
 
-def _whole(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
-    """Return on rank 0 the whole of each tensor, to which all ranks add; the others keep what they have."""
+def _whole(tensors: Mapping[str, Saved], rank: int) -> dict[str, Tensor]:
+    """Return on rank 0 the whole of each tensor, to which all ranks add; elsewhere those that are not sharded."""
     held = dict[str, Tensor]()
     for name, tensor in tensors.items():
+        assert isinstance(tensor, Tensor)
         whole = full(tensor)
-        held[name] = tensor if whole is tensor or rank else whole.cpu()
+        if whole is tensor:
+            held[name] = tensor
+        elif rank == 0:
+            held[name] = whole.cpu()
     return held
 
 
 def _as_held(value: Any, live: Any) -> Any:  # noqa: ANN401 - a state_dict may hold anything
-    return like(live, value) if isinstance(value, Tensor) and isinstance(live, Tensor) else value
+    return placed(value, live) if isinstance(value, Tensor | Sharded) and isinstance(live, Tensor) else value
+
+
+def _as_parameters(tree: Tree, state: State) -> Tree:
+    """Return ``tree`` with what lies in shards read: sharded as a parameter of that shape is, else whole."""
+    alike = {parameter.shape: parameter for parameter in state.model.parameters()}
+
+    def read(leaf: Any) -> Any:  # noqa: ANN401 - whatever there is
+        if not isinstance(leaf, Sharded):
+            return leaf
+        return placed(leaf, alike[leaf.shape]) if leaf.shape in alike else leaf.whole()
+
+    return walk(tree, read)
 
 
 def _names(state: State) -> dict[Tensor, str]:

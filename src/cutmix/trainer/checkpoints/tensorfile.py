@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, final
 
 import safetensors.torch
 import torch
@@ -34,6 +35,9 @@ _CODES = {
     torch.bool: "BOOL",
 }
 """The dtypes that every version of safetensors knows. Others are stored as bytes, along one more axis."""
+_METADATA = "__metadata__"
+_SHARDING = "DCP_SHARDING_INFO"
+"""Where torch's own reader of sharded safetensors looks for what a file holds of each tensor."""
 
 
 @final
@@ -44,9 +48,10 @@ class TensorFile:
     stored: Mapping[str, Tensor]
     aliases: Mapping[str, str]  # name -> the name under which that memory is stored
     views: Mapping[str, str]  # name -> the dtype of what is stored as bytes
+    starts: Mapping[str, Sequence[int]]  # name -> where in a whole this begins, of what is a shard
 
     @staticmethod
-    def of(tensors: Mapping[str, Tensor]) -> TensorFile:
+    def of(tensors: Mapping[str, Tensor], starts: Mapping[str, Sequence[int]] = MappingProxyType({})) -> TensorFile:
         """Lay out ``tensors``; those that are one memory, seen alike, are stored once.
 
         Different views of one memory, such as a matrix and its transpose, are stored apart: the file holds their
@@ -62,12 +67,13 @@ class TensorFile:
         # The widest numbers first, so that each tensor lies aligned for whoever maps the file into memory.
         kept = sorted(names.values(), key=lambda name: -tensors[name].dtype.itemsize)
         views = {name: name_of(tensors[name].dtype) for name in kept if tensors[name].dtype not in _CODES}
-        return TensorFile({name: tensors[name] for name in kept}, aliases, views)
+        begun = {name: starts[name] for name in kept if name in starts}
+        return TensorFile({name: tensors[name] for name in kept}, aliases, views, begun)
 
     @property
     def header(self) -> bytes:
         """Return what stands before the numbers: where each tensor lies."""
-        entries, start = {}, 0
+        entries, start = _metadata(self.starts), 0
         for name, tensor in self.stored.items():
             stop = start + tensor.numel() * tensor.dtype.itemsize
             shape = [*tensor.shape, tensor.dtype.itemsize] if name in self.views else list(tensor.shape)
@@ -88,6 +94,17 @@ class TensorFile:
         yield self.header
         for tensor in self.stored.values():
             yield bytes_of(tensor)
+
+
+def _metadata(starts: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    if not starts:
+        return {}
+    return {_METADATA: {_SHARDING: json.dumps({name: {"saved_offsets": [*start]} for name, start in starts.items()})}}
+
+
+def starts_in(metadata: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    """Return where in a whole each tensor of a file begins, as its ``header`` says."""
+    return {name: tuple(info["saved_offsets"]) for name, info in json.loads(metadata[_SHARDING]).items()}
 
 
 def read_tensors(data: bytes, aliases: Mapping[str, str], views: Mapping[str, str]) -> dict[str, Tensor]:
@@ -112,7 +129,7 @@ def check_plain(tensor: Tensor, name: str) -> None:
         and tensor.layout is torch.strided
         and tensor.dtype in DTYPES.values()
         and tensor.device.type != "meta"
-        and name != "__metadata__"
+        and name != _METADATA
     ):
         return
     raise ValueError(

@@ -12,12 +12,16 @@ from torch import Tensor
 
 from cutmix.trainer.checkpoints.checkpoint import read_weights
 from cutmix.trainer.checkpoints.saving import named
+from cutmix.trainer.checkpoints.shards import placed
 from cutmix.trainer.checkpoints.tensorfile import sight_of
+from cutmix.trainer.processes import own_shard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch import nn
+
+    from cutmix.trainer.checkpoints.shards import Saved
 
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 """What DDP, Composer's models and torch.compile put before each name."""
@@ -80,29 +84,34 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> Dif
             + (", or leave out what is in one alone with strict=False" if any(difference) and strict else "")
         )
     names = dict(zip(live, _tensors_of(model), strict=True))
-    model.load_state_dict({names[name]: weights[name] for name in shared}, strict=False)
+    model.load_state_dict({names[name]: placed(weights[name], live[name]) for name in shared}, strict=False)
     return difference
 
 
 def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    tensors = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+    held = model.state_dict(keep_vars=True)  # the very parameters, so that tied ones are known
+    tensors = {name: tensor for name, tensor in held.items() if isinstance(tensor, Tensor)}
     for name, tensor in tensors.items():
         if tensor.is_meta:
             raise ValueError(f"model must have memory, got {name} on the meta device; call model.to_empty() before")
     return tensors
 
 
-def _bare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _bare(tensors: dict[str, Any]) -> dict[str, Any]:
     """Take wrappers' prefixes off the names, where that leaves them apart."""
     bare = {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
     return bare if len(bare) == len(tensors) else tensors
 
 
-def _difference(weights: dict[str, Tensor], live: dict[str, Tensor]) -> Difference:
+def _difference(weights: Mapping[str, Saved], live: Mapping[str, Tensor]) -> Difference:
     """Compare the names; of a tensor with several in the model, one is enough."""
-    given = {sight_of(tensor) for name, tensor in live.items() if name in weights}
-    missing = (name for name, tensor in live.items() if name not in weights and sight_of(tensor) not in given)
+    given = {_memory_of(tensor) for name, tensor in live.items() if name in weights}
+    missing = (name for name, tensor in live.items() if name not in weights and _memory_of(tensor) not in given)
     return Difference(tuple(missing), tuple(name for name in weights if name not in live))
+
+
+def _memory_of(tensor: Tensor) -> object:
+    return sight_of(tensor) if own_shard(tensor) is None else id(tensor)
 
 
 def _told(difference: Difference) -> list[str]:
@@ -118,19 +127,19 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _misfits(name: str, saved: Tensor, live: Tensor) -> Iterator[str]:
+def _misfits(name: str, saved: Saved, live: Tensor) -> Iterator[str]:
     if saved.shape != live.shape:
         yield f"{name} is of shape {tuple(saved.shape)}, in the model of {tuple(live.shape)}"
     if not torch.can_cast(saved.dtype, live.dtype):
         yield f"{name} is of {saved.dtype}, in the model of {live.dtype}"
 
 
-def _weights_in(path: Path) -> dict[str, Tensor]:
+def _weights_in(path: Path) -> dict[str, Saved]:
     if path.is_dir():
         return dict(sorted(read_weights(named(path)).items()))
     if path.suffix == ".safetensors":
-        return _from_safetensors(path)
-    return _state_dict_in(path, _loaded(path))
+        return {**_from_safetensors(path)}
+    return {**_state_dict_in(path, _loaded(path))}
 
 
 def _from_safetensors(path: Path) -> dict[str, Tensor]:
