@@ -170,8 +170,8 @@ def own_shard(tensor: Tensor) -> Shard | None:
     kinds = {type(placement) for placement in tensor.placements}
     if not kinds <= {Replicate, placement_types.Shard}:
         raise ValueError(
-            f"save_sharded must be off for tensors whose shards are no blocks, got one that lies as "
-            f"{tensor.placements}; leave it out, and rank 0 saves them whole"
+            f"tensors must be cut into blocks to be saved or loaded by their shards, got one that lies as "
+            f"{tensor.placements}; leave save_sharded off, and rank 0 saves it whole"
         )
     if kinds <= {Replicate}:
         return None

@@ -9,7 +9,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from cutmix.trainer.checkpoints.manifest import Form, as_written, refusal
+from cutmix.trainer.checkpoints.manifest import MANIFEST, Form, as_written, refusal
 from cutmix.trainer.checkpoints.tensorfile import DTYPES, TensorFile, name_of, starts_in
 from cutmix.trainer.processes import like, own_shard, shard
 
@@ -135,7 +135,8 @@ def sharded_in(folder: Path, manifest: Manifest, name: str, rank: int) -> dict[s
         ShardFile(folder / file, manifest.aliases.get(file, {}), manifest.views.get(file, {}))
         for file in (*shards.files[own:], *shards.files[:own])
     ]
-    return {name: Sharded(folder, name, form, files) for name, form in shards.tensors.items()}
+    with as_written(folder / MANIFEST):
+        return {name: Sharded(folder, name, form, files) for name, form in shards.tensors.items()}
 
 
 def placed(saved: Saved, live: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from cutmix.trainer.checkpoints.checkpoint import read_weights
 from cutmix.trainer.checkpoints.saving import named
 from cutmix.trainer.checkpoints.shards import placed
 from cutmix.trainer.checkpoints.tensorfile import sight_of
-from cutmix.trainer.processes import own_shard
+from cutmix.trainer.processes import shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -111,7 +111,7 @@ def _difference(weights: Mapping[str, Saved], live: Mapping[str, Tensor]) -> Dif
 
 
 def _memory_of(tensor: Tensor) -> object:
-    return sight_of(tensor) if own_shard(tensor) is None else id(tensor)
+    return sight_of(tensor) if shard(tensor) is tensor else id(tensor)
 
 
 def _told(difference: Difference) -> list[str]:
