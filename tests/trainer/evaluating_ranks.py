@@ -19,10 +19,10 @@ DATA = TensorDataset(IMAGES, torch.arange(24) % 3)
 
 
 class Saved(Callback):
-    """Captures the run when it has been evaluated."""
+    """Captures the run when it has been evaluated, whole on rank 0."""
 
     def batch_checkpoint(self, state, logger):
-        self.names = sorted(capture(state).tensors["weights"])
+        self.names = state.world.broadcast(sorted(capture(state).tensors["weights"]))
 
 
 def digest(tensors):

@@ -177,6 +177,6 @@ def test_where_nothing_is_sharded_a_checkpoint_is_as_any_other(two, folder):
 def test_a_sharded_checkpoint_is_written_byte_for_byte_as_it_was(two, folder):
     kept = Path(__file__).parent / "fixtures" / "sharded-format-1" / "ep1-ba12"
 
-    assert len(list(kept.iterdir())) == 7
+    assert len(list(kept.iterdir())) == 8
     for path in kept.iterdir():
         assert (folder / "ep1-ba12" / path.name).read_bytes() == path.read_bytes()
