@@ -1,6 +1,7 @@
 """Write the pages' tables from ``benchmarks/results``, and draw their pictures: ``python docs/update.py``."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -203,6 +204,18 @@ def rest_table() -> str:
     return table(["what", "measured", "reckoned"], rows)
 
 
+def sharded_table() -> str:
+    """Return what it takes two processes to save a sharded model, and to go on from it."""
+    result = read("sharded")
+    rows = [
+        [way, *(figure(acts[act][name]["median"]) for act in ("save", "load") for name in ("seconds", "megabytes"))]
+        for way, acts in result["ways"].items()
+    ]
+    head = ["saved and loaded", "s to save", "MB more in a rank", "s to load", "MB more in a rank"]
+    exponent = round(math.log10(result["parameters"]))
+    return f"{table(head, rows)}\n\n{measured_on(result)}; 10^{exponent} parameters."
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table of which the first column is words, the others figures."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
@@ -268,6 +281,7 @@ def rewritten(page: str) -> str:
         "scaling_training": training_sentence,
         "scale_order": order_table,
         "scale_rest": rest_table,
+        "scale_sharded": sharded_table,
     }
     return between_marks(page, tables)
 

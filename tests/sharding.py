@@ -26,7 +26,7 @@ from cutmix.trainer.checkpoints import checkpoint
 from cutmix.trainer.checkpoints.checkpoint import Content, checkpoints, read, write
 from cutmix.trainer.checkpoints.manifest import CheckpointError, Manifest
 from cutmix.trainer.checkpoints.shards import Sharded
-from cutmix.trainer.checkpoints.snapshot import capture, restore
+from cutmix.trainer.checkpoints.snapshot import capture, capture_sharded, restore
 from cutmix.trainer.processes import full, join
 
 torch.set_num_threads(1)
@@ -242,6 +242,15 @@ def no_room_on_rank_1(rank):
         return [str(error), error.errno, trainer.state.world.counts(rank)]
     finally:
         checkpoint._write_file = write_file
+
+
+def a_folder_for_each_machine(rank):
+    """Save where each rank sees a folder of its own."""
+    state = run("seen by all", stop=1).state
+    try:
+        write(folder(f"machine {rank}") / "ep0-ba1", capture_sharded(state), state.world)
+    except OSError as error:
+        return [str(error), sorted(path.name for path in folder().glob("machine*/*"))]
 
 
 def killed_while_it_writes(rank):

@@ -23,6 +23,7 @@ TASKS = (
     "weights_into_shards",
     "by_torchs_own_reader",
     "no_room_on_rank_1",
+    "a_folder_for_each_machine",
     "damaged",
     "another_model",
     "shards_that_are_no_blocks",
@@ -113,6 +114,12 @@ def test_what_keeps_one_rank_from_saving_is_raised_on_all_and_leaves_the_earlier
     assert first[1:] == [28, [0, 1]]
     assert names(folder / "no room") == ["ep0-ba1", "ep0-ba2"]
     verify(folder / "no room" / "checkpoints" / "ep0-ba2")
+
+
+def test_machines_that_see_other_folders_are_told(two):
+    for said, left in two["a_folder_for_each_machine"]:
+        assert "got 'a machine that does not see the folder which rank 0 has made' for" in said
+        assert left == []
 
 
 def test_a_bit_flipped_in_a_shard_is_refused_by_the_file_and_the_one_before_is_gone_on_from(two):

@@ -181,8 +181,13 @@ def own_shard(tensor: Tensor) -> Shard | None:
 
 
 def like(tensor: Tensor, whole: Tensor) -> Tensor:
-    """Return ``whole``, which every rank has, sharded as ``tensor`` is; as it is where that is not sharded."""
-    if not hasattr(tensor, "full_tensor") or hasattr(whole, "full_tensor"):
+    """Return ``whole``, which every rank has, sharded as ``tensor`` is; as it is where that is not sharded.
+
+    What is sharded already stays so, unless ``tensor`` is not.
+    """
+    if not hasattr(tensor, "full_tensor"):
+        return full(whole)
+    if hasattr(whole, "full_tensor"):
         return whole
     from torch.distributed.tensor import DTensor, distribute_tensor
 

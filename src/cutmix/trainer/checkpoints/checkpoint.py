@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -202,7 +203,7 @@ class _Own:
             if held:
                 own = {name_of_shards(stem, world): file} if (file := file_of(held)).stored else {}
                 files |= own
-                shards[name] = Shards([*own], {name: form_of(tensors[name]) for name in held})
+                shards[name] = Shards([*own], {} if world.rank else {key: form_of(tensors[key]) for key in held})
         return _Own(text, files, shards)
 
     @property
@@ -211,6 +212,8 @@ class _Own:
 
     def write(self, working: Path) -> Manifest:
         """Write it into ``working``, and return what the manifest says of it."""
+        if self.files and not working.is_dir():
+            raise OSError(errno.ENOENT, "a machine that does not see the folder which rank 0 has made")
         listed = {VALUES: _write_file(working / VALUES, [self.text])} if self.text else {}
         listed |= {name: _write_file(working / name, file.chunks()) for name, file in self.files.items()}
         return Manifest(
