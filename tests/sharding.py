@@ -239,7 +239,7 @@ def no_room_on_rank_1(rank):
     try:
         trainer._saver.save(trainer.state)
     except OSError as error:
-        return [str(error), error.errno, trainer.state.world.counts(rank)]
+        return [str(error), error.errno, trainer.state.world.gathered(rank)]
     finally:
         checkpoint._write_file = write_file
 
