@@ -63,16 +63,18 @@ def test_any_block_is_the_one_that_the_whole_has_there(data):
     top, bottom = sorted(data.draw(st.tuples(st.integers(0, 5), st.integers(0, 5))))
     left, right = sorted(data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3))))
 
-    assert weights()["rows"].block((top, left), (bottom - top, right - left)).equal(ROWS[top:bottom, left:right])
+    assert (
+        weights()["rows"].read(torch.empty(bottom - top, right - left), (top, left)).equal(ROWS[top:bottom, left:right])
+    )
 
 
 def test_a_file_that_is_not_needed_is_not_opened(copy):
     rows = weights(copy)["rows"]
     (copy / SHARD).unlink()
 
-    assert rows.block((0, 0), (3, 3)).equal(ROWS[:3])
+    assert rows.read(torch.empty(3, 3), (0, 0)).equal(ROWS[:3])
     with pytest.raises((OSError, CheckpointError)):
-        rows.block((0, 0), (4, 3))
+        rows.read(torch.empty(4, 3), (0, 0))
 
 
 def test_weights_go_into_a_model_of_one_process():

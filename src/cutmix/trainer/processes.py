@@ -7,6 +7,7 @@ import os
 import warnings
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from time import sleep
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 
@@ -221,3 +222,6 @@ def _place() -> torch.device:
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+        # A thread of gloo's may have the last tensors still to let go of. It needs the interpreter for that, and where
+        # that has ended it aborts the process.
+        sleep(0.1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import LBFGS
 
 from cutmix.trainer.checkpoints.shards import Sharded, placed
-from cutmix.trainer.processes import like
+from cutmix.trainer.processes import like, shard
 from cutmix.trees import walk
 
 if TYPE_CHECKING:
@@ -128,13 +128,15 @@ def _in_own_memory(saved: Any, parameter: Tensor | None) -> Any:  # noqa: ANN401
     """Return a copy that nobody else holds, with strides like those of its parameter where it has its shape."""
     if isinstance(saved, Sharded):
         saved = saved.whole() if parameter is None or saved.shape != parameter.shape else placed(saved, parameter)
+        if shard(saved) is not saved:  # sharded, and nobody else's
+            return saved
     if not isinstance(saved, Tensor):
         return saved
     if parameter is None or saved.shape != parameter.shape:
         return saved.clone()
-    shard = like(parameter, saved)
-    if shard is not saved:
-        return shard.clone()
+    own = like(parameter, saved)
+    if own is not saved:
+        return own.clone()
     return torch.empty_like(parameter, dtype=saved.dtype, device=saved.device, requires_grad=False).copy_(saved)
 
 

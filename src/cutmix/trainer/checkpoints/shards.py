@@ -71,13 +71,12 @@ class Sharded:
         self.shape = torch.Size(form.shape)
         self._files = files
 
-    def block(self, start: Sequence[int], shape: Sequence[int]) -> Tensor:
-        """Return the part that begins at ``start``.
+    def read(self, held: Tensor, start: Sequence[int]) -> Tensor:
+        """Fill ``held``, which is to be the block that begins at ``start``, and return it.
 
         Raises:
-            CheckpointError: when the files do not hold all of it.
+            CheckpointError: when the files do not have all of it.
         """
-        held = torch.empty(shape, dtype=self.dtype)
         missing = held.numel()
         for file in self._files:
             if not missing:  # further files are not even opened
@@ -89,7 +88,7 @@ class Sharded:
 
     def whole(self) -> Tensor:
         """Return all of it."""
-        return self.block([0] * len(self.shape), self.shape)
+        return self.read(torch.empty(self.shape, dtype=self.dtype), [0] * len(self.shape))
 
 
 @final
@@ -148,7 +147,7 @@ def placed(saved: Saved, live: Tensor) -> Tensor:
     fresh = torch.empty_like(live, dtype=saved.dtype, requires_grad=False)
     own = own_shard(fresh)
     assert own is not None
-    own.held.copy_(saved.block(own.start, own.held.shape))
+    saved.read(own.held, own.start)
     return fresh
 
 
