@@ -35,7 +35,7 @@ def main() -> None:
         [launched(size, "training", 1, max(1, steps // 16))["images_per_second"] for size in WORLDS.values()]
         for _ in range(jobs)
     ]
-    overheads = [overhead for name, one in told.items() for overhead in overheads_of(name, one["times"])]
+    overheads = [overhead for name, one in told.items() for overhead in overheads_of(name, one["times"], one["works"])]
     for row in overheads:
         if row["must"] is not None:
             verdict = "holds " if row["holds"] else "MISSED"
@@ -55,15 +55,20 @@ def main() -> None:
         record("scaling", result)
 
 
-def overheads_of(work: str, times: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """Return how much longer a step takes in each arm than in the bare loop, and in ours than in the peers' loops."""
+def overheads_of(work: str, times: dict[str, list[float]], works: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Return how much longer a step takes in each arm than in the bare loop, and in ours than in the peers' loops.
+
+    By the clock, and of it what the first process's main thread is at work, which no other program disturbs.
+    """
     pairs = [*((arm, BARE) for arm in times if arm != BARE), *((OURS, arm) for arm in times if arm not in (BARE, OURS))]
     rows = []
     for arm, base in pairs:
         figures = spread([own - other for own, other in zip(times[arm], times[base], strict=True)])
+        at_work = spread([own - other for own, other in zip(works[arm], works[base], strict=True)])
         must = MUSTS[base] if arm == OURS else None
         holds = None if must is None else figures["median"] <= must
-        rows.append({"work": work, "arm": arm, "over": base, **figures, "must": must, "holds": holds})
+        row = {"work": work, "arm": arm, "over": base, **figures, "at_work": at_work, "must": must, "holds": holds}
+        rows.append(row)
     return rows
 
 

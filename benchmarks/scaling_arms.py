@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, TypeAlias
 
 import torch
@@ -121,7 +121,7 @@ PEERS = {"Fabric": ("lightning-fabric", fabric), "Accelerate": ("accelerate", ac
 
 
 def overhead(trials: int, steps: int) -> dict[str, Any]:
-    """Return microseconds a step, trial by trial, of each arm that can be run here."""
+    """Return microseconds a step, trial by trial, of each arm that can be run here: by the clock, and at work."""
     data = pictures(steps, batch=2, side=8)
     arms, peers = {"bare": bare(data, 2), "Trainer": trainer(data, 2)}, {}
     for name, (package, make) in PEERS.items():
@@ -130,13 +130,16 @@ def overhead(trials: int, steps: int) -> dict[str, Any]:
             peers[name] = {"package": package, "version": version(package)}
         except ImportError as error:
             peers[name] = {"package": package, "left_out": f"{type(error).__name__}: {error}"}
-    times: dict[str, list[float]] = {arm: [] for arm in arms}
+    times, works = ({arm: list[float]() for arm in arms} for _ in range(2))
     for trial in range(trials + WARM_UP):
         for arm, run in arms.items():
-            taken = seconds(run) / steps * 1e6
+            begun = thread_time()
+            taken = seconds(run)
+            worked = thread_time() - begun
             if trial >= WARM_UP:
-                times[arm].append(taken)
-    return {"times": times, "peers": peers}
+                times[arm].append(taken / steps * 1e6)
+                works[arm].append(worked / steps * 1e6)
+    return {"times": times, "works": works, "peers": peers}
 
 
 def training(trials: int, steps: int) -> dict[str, Any]:

@@ -143,6 +143,7 @@ def scaling_table() -> str:
             row["over"],
             f"{row['median']:.0f}",
             f"{row['quartile_low']:.0f} to {row['quartile_high']:.0f}",
+            f"{row['at_work']['median']:.0f}",
             "" if row["must"] is None else f"{row['must']:g}{'' if row['holds'] else ', missed'}",
         ]
         for row in result["overheads"]
@@ -151,7 +152,7 @@ def scaling_table() -> str:
         f"{peer['package']} {peer['version']}" if "version" in peer else f"{name} is left out ({peer['left_out']})"
         for name, peer in result["peers"].items()
     ]
-    head = ["what", "over", "µs", "quartiles", "at most"]
+    head = ["what", "over", "µs", "quartiles", "of it at work", "at most"]
     return f"{table(head, rows)}\n\n{'; '.join([measured_on(result), *peers])}."
 
 
