@@ -149,8 +149,8 @@ def test_a_rank_that_is_killed_while_it_writes_leaves_the_checkpoint_before(two,
     with pytest.raises(AssertionError):
         ranks.run("sharding", 2, "killed_while_it_writes")
 
-    left = names(folder / "killed")
-    assert left[0] == ".ep0-ba3.writing"
+    # The other rank is killed too, unless it hears of it first, and clears away what it has written.
+    left = [name for name in names(folder / "killed") if name != ".ep0-ba3.writing"]
     assert newest(folder / "killed" / "checkpoints").name == left[-1] == "ep0-ba2"
     first, _ = ranks.run("sharding", 2, "after_the_kill")
     assert first["after_the_kill"] == two["straight"][0]
