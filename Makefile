@@ -27,6 +27,7 @@ bench: $(READY) $(PEERS)/.ready  ## Measure what everything costs, and the op be
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/loss.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/sharded.py
 	$(BIN)/python benchmarks/op_growth.py
 	$(BIN)/python benchmarks/op_threads.py
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/op_speed.py
