@@ -206,10 +206,13 @@ def weights_of(model):
 
 
 def weights_into_shards(rank):
-    """Load weights that were saved sharded, or whole, into a model that is sharded."""
+    """Load weights that were saved sharded, whole, or with one name of two that are tied, into a sharded model."""
     run("whole", save_sharded=False)
-    told = [weights_of(run("apart").state.model)]
-    for path in (last("apart"), last("whole")):
+    trained = run("apart").state.model
+    one_name = {name: full(tensor) for name, tensor in trained.state_dict().items() if name != "tied.weight"}
+    torch.save(join(torch.device("cpu")).broadcast(one_name), folder(f"one name {rank}.pt"))
+    told = [weights_of(trained)]
+    for path in (last("apart"), last("whole"), folder(f"one name {rank}.pt")):
         model = net(init=1)
         fully_shard(model)
         load_weights(model, path)
