@@ -194,8 +194,10 @@ def scaling(monkeypatch):
 
 def test_the_trainer_is_held_against_the_bare_loop_and_against_each_peer_that_is_there(scaling):
     times = {"bare": [10.0, 10.0], "Trainer": [90.0, 94.0], "Fabric": [70.0, 70.0]}
+    works = {"bare": [4.0, 5.0], "Trainer": [84.0, 87.0], "Fabric": [60.0, 61.0]}
 
-    rows = scaling.overheads_of("one process", times)
+    rows = scaling.overheads_of("one process", times, works)
+    assert [row["at_work"]["median"] for row in rows] == [81.0, 56.0, 25.0]
     held = {(row["arm"], row["over"]): (row["median"], row["must"], row["holds"]) for row in rows}
     assert held == {
         ("Trainer", "bare"): (82.0, 100.0, True),
@@ -212,7 +214,8 @@ def test_what_processes_bring_is_measured_by_jobs_of_one_and_of_two(scaling, mon
         started.append((processes, what))
         if (processes, what) == (2, "overhead"):
             return launch(processes, what, trials, steps)
-        return {"images_per_second": [1.0], "times": {"bare": [1.0, 1.0], "Trainer": [1.0, 1.0]}, "peers": {}}
+        taken = {"bare": [1.0, 1.0], "Trainer": [1.0, 1.0]}
+        return {"images_per_second": [1.0], "times": taken, "works": taken, "peers": {}}
 
     monkeypatch.setattr(scaling, "launched", launched)
     scaling.main()

@@ -57,6 +57,13 @@ def test_a_beta_draw_is_spread_as_that_of_another_library(alpha):
     assert np.abs(shares[0] - shares[1]).max() < 1.63 * (2 / count) ** 0.5  # Kolmogorov and Smirnov, 1 %
 
 
+@pytest.mark.parametrize("alpha", [1e8, 1e16])
+def test_a_beta_draw_close_to_a_half_keeps_its_spread(alpha):
+    drawn = draw_betas(alpha, 50_000, seeded(0)) - 0.5
+
+    assert np.std(drawn) == pytest.approx((8 * alpha) ** -0.5, rel=0.02)
+
+
 def test_uniform_draws_fill_the_unit_interval():
     drawn = torch.from_numpy(draw_chances(10_000, 2, seeded(0))).flatten()
 

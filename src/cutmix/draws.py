@@ -72,12 +72,14 @@ def _betas(alpha: float | Tensor, radii: Drawn, angles: Drawn) -> Drawn:
 
     Source: Devroye 1996, Random variate generation in one line of code: where U and V are uniform,
     ``W = (U**(-1 / alpha) - 1) * cos(2 * pi * V)**2`` and the sign is that of the cosine, it is
-    ``(1 +- sqrt(W / (1 + W))) / 2``. Here by ``tails = 1 / (1 + W)``, which neither overflows nor cancels.
+    ``(1 +- sqrt(W / (1 + W))) / 2``. Here by the two parts of 1, ``1 / (1 + W)`` and ``W / (1 + W)``, each times
+    ``U**(1 / alpha)`` and so without an infinity, and neither taken from 1, which would cancel.
     """
-    powers = (1.0 - radii) ** (1.0 / alpha)
+    exponents = np.log1p(-radii) / alpha
     cosines = np.cos(2.0 * np.pi * angles)
-    tails = powers / (powers + (1.0 - powers) * cosines * cosines)
-    smaller = tails / (2.0 + 2.0 * np.sqrt(1.0 - tails))
+    tails, middles = np.exp(exponents), -np.expm1(exponents) * cosines * cosines
+    both = tails + middles
+    smaller = tails / both / (2.0 + 2.0 * np.sqrt(middles / both))
     return np.where(cosines < 0.0, smaller, 1.0 - smaller)
 
 

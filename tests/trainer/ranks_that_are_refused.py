@@ -65,7 +65,28 @@ def main(parent):
     told["no folder"] = refusal(parent / "file" / "run", world)
     told["a log that is cut"] = refusal(parent / "cut", world, autoresume=True, max_duration="2ep")
     assert refusal(run, world, autoresume=True, max_duration="2ep") is None
+    told["what no other rank knows"] = strange(world)
     return told
+
+
+class StrangeError(ValueError):
+    """It cannot be made again from its text."""
+
+    def __init__(self, rank, why):
+        super().__init__(f"{why} on {rank}")
+
+
+def strange(world):
+    """Return how each rank hears of an error of rank 1's that others could not read."""
+
+    def act():
+        if world.rank == 1:
+            raise StrangeError(1, "a log of another kind")
+
+    try:
+        world.agreed(act)
+    except (StrangeError, RuntimeError) as error:
+        return [type(error).__name__, str(error), world.gathered(world.rank)]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """Batches are mixed in place where nobody else can hold their memory, and nowhere else."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
@@ -67,3 +70,26 @@ def test_a_way_to_collate_of_the_users_own_may_keep_the_memory(monkeypatch):
 
     monkeypatch.setitem(default_collate_fn_map, torch.nn.Parameter, lambda batch, **_: batch[0])
     assert not makes_new_memory(loader)
+
+
+def test_a_part_lets_go_of_outputs_that_are_no_scores_of_classes_before_the_next_comes():
+    images, masks = torch.rand(8, 3, 6, 4), torch.randint(2, (8, 6, 4))
+    counts, held = [], []
+
+    class Net(nn.Conv2d):
+        def forward(self, batch):
+            outputs = super().forward(batch)
+            held.append(weakref.ref(outputs))
+            counts.append(sum(output() is not None for output in held[:-1]))
+            return outputs
+
+    Trainer(
+        Net(3, 2, 1),
+        [(images, masks)],
+        loss_fn=F.cross_entropy,
+        device_train_microbatch_size=2,
+        device="cpu",
+        progress_bar=False,
+    ).fit()
+
+    assert counts == [0, 1, 1, 1]  # the last ones are state.outputs

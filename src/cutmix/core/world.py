@@ -46,7 +46,8 @@ class World:
     def agreed(self, act: Callable[[], Value]) -> Value:
         """Return what ``act`` returns here, once it has come to its end on all ranks.
 
-        An OSError or a ValueError that it raises on one rank, which refuses, is raised on all.
+        An error that it raises on one rank, which refuses, is raised on all; where it is none of Python's or this
+        library's own OSErrors and ValueErrors, the others raise a RuntimeError that tells of it.
         """
         return act()
 

@@ -19,7 +19,7 @@ from cutmix.trainer.loggers import EVERY
 from cutmix.trainer.optim import clip
 from cutmix.trainer.processes import unsynced
 from cutmix.trainer.runtime import generators_of
-from cutmix.trainer.scores import loss_of, train_scores, weighted
+from cutmix.trainer.scores import detached_scores, loss_of, train_scores, weighted
 from cutmix.trees import leaves
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Loop:
         copied = state.device.type != "cpu" and not _is_on(state.device, batch)
         state.owns_batch = copied or self._batches.are_new
         state.batch, state.plan = to_device(batch, state.device), None
-        state.find_samples = partial(self._batches.samples, state.timestamp.batch_in_epoch)
+        state.find_samples = self._batches.samples(state.timestamp.batch_in_epoch)
         self._generator.manual_seed(fold(state.seed, "step", state.timestamp.batch, state.rank))
 
     def _step(self, share: Share | None) -> None:
@@ -159,9 +159,9 @@ class Loop:
         measured = []
         for part, weight in zip(parts, weights, strict=False):
             with unsynced(state):
-                measured.append(self._microbatch(part, weight))
-        measured.append(self._microbatch(parts[-1], last))
-        figures = _weighted([measure() for measure in measured[: len(counts)]], counts)
+                measured.append(self._microbatch(part, weight)())
+        measured.append(self._microbatch(parts[-1], last)())
+        figures = _weighted(measured[: len(counts)], counts)
         state.measured, state.loss = figures, torch.as_tensor(figures["train/loss"])
         return share
 
@@ -186,7 +186,7 @@ class Loop:
         precision.backward(weighted(state.loss, state), state)
         run(Event.AFTER_BACKWARD)
         state.loss = state.loss.detach()
-        outputs = state.outputs.detach() if isinstance(state.outputs, torch.Tensor) else None
+        outputs = detached_scores(state.outputs)
         return partial(train_scores, state.loss, outputs, target, state.loss_fn)
 
     def _log(self, samples: int) -> None:

@@ -75,16 +75,19 @@ class Processes(World):
         told = torch.tensor(numbers or (0,), device=_place())
         heard = list(told.new_empty(self.size, len(told)))
         dist.all_gather(heard, told)
-        return [tuple(theirs.tolist()) for theirs in heard]
+        return [tuple(theirs) for theirs in torch.stack(heard).tolist()]
 
     def agreed(self, act: Callable[[], Value]) -> Value:
         done, refused = None, None
         try:
             done = act()
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait
             refused = error
-        if refusals := [told for told in self.gathered(refused) if told is not None]:
-            raise refusals[0] from refused
+        told = self.gathered(None if refused is None else _tellable(refused, self.rank))
+        if refused is not None and not any(told[: self.rank]):
+            raise refused
+        for theirs in filter(None, told):
+            raise theirs from refused
         return cast("Value", done)
 
     def total(self, tensor: Tensor) -> Tensor:
@@ -106,8 +109,19 @@ class Processes(World):
                 tensor.copy_(part.view(tensor.dtype).view(tensor.shape))
 
 
+def _tellable(error: Exception, rank: int) -> Exception:
+    """Return ``error`` as other ranks can be told of it: as it is where that is sure to be read as it was written."""
+    is_known = type(error).__module__.partition(".")[0] in ("builtins", "cutmix")
+    if is_known and isinstance(error, OSError | ValueError):
+        return error
+    return RuntimeError(f"rank {rank} has met {type(error).__name__}: {error}")
+
+
 def replicated(model: nn.Module, device: torch.device) -> DistributedDataParallel:
-    """Return what is called where each rank holds the whole model and gradients are averaged: DDP."""
+    """Return what is called where each rank holds the whole model and gradients are averaged: DDP.
+
+    From here on its warning of strides is silenced in this process.
+    """
     devices = [device.index] if device.type == "cuda" else None
     wrapped = DistributedDataParallel(model, device_ids=devices)
     # Set here, since the argument's name differs between torch's versions. Buffers are sent once a step, by ``InStep``:

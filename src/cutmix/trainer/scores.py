@@ -156,6 +156,11 @@ def weighted(loss: Tensor, state: State) -> Tensor:
     return torch.stack([(part * 0.0).sum() for part in parts]).sum() if parts else loss * 0.0
 
 
+def detached_scores(outputs: Any) -> Tensor | None:  # noqa: ANN401 - whatever the model returns
+    """Return what may be scores of classes, free of its graph; None of all else, which need not be kept for figures."""
+    return outputs.detach() if isinstance(outputs, Tensor) and outputs.ndim == 2 else None  # noqa: PLR2004
+
+
 def train_scores(loss: Tensor, outputs: Any, target: Any, loss_fn: LossFn) -> dict[str, Figure]:  # noqa: ANN401
     """Return the loss, and where there are classes the accuracy, by a name that tells whether the batch is mixed.
 

@@ -306,6 +306,8 @@ class Trainer:
     if not TYPE_CHECKING:  # or any attribute would seem to be there
 
         def __getattr__(self, name: str) -> Never:
+            if hasattr(type(self), name):  # a property that has failed: for its own reason
+                object.__getattribute__(self, name)
             raise missing(name, self)
 
     def __enter__(self) -> Trainer:

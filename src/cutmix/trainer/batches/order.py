@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice, repeat, zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
@@ -27,7 +28,7 @@ from cutmix.trainer.batches.streams import GivenBatches, StatefulBatches
 from cutmix.trainer.runtime import seeded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cutmix.core.batch import Batch
     from cutmix.trainer.batches.sources import Source, Use
@@ -92,9 +93,9 @@ class DrawnBatches:
             return zip(batches, repeat(None))
         return map(self._agreed, batches, map(self._steps.share, self._rest.numbers))
 
-    def samples(self, number: int) -> Any:  # noqa: ANN401 - whatever the sampler gives
-        """Return the indices of the samples in batch ``number`` of the epoch at hand."""
-        return self._steps.piece(number).entry
+    def samples(self, number: int) -> Callable[[], Any]:
+        """Return what finds the indices of the samples in batch ``number`` of the epoch at hand, at any time."""
+        return partial(self._steps.entry, number)
 
     def _draw(self, epoch: int) -> None:
         for sampler in self._samplers:

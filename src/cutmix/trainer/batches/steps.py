@@ -53,6 +53,10 @@ class Steps:
         entry = self.even[number].tolist()
         return Piece(entry, self.first + number * self.apart, len(entry))
 
+    def entry(self, number: int) -> Any:  # noqa: ANN401 - whatever the sampler gives
+        """Return what is fetched in step ``number``, without where it stands."""
+        return self.piece(number).entry
+
     def share(self, number: int) -> Share | None:
         """Return this rank's share of step ``number``."""
         return self.even_share if number < len(self.even) else self.rest[number - len(self.even)][1]

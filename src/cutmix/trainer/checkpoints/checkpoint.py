@@ -74,7 +74,8 @@ def write(folder: Path, content: Content, world: World = ALONE) -> None:
     try:
         _bring(folder, own, world)
     except OSError as error:
-        raise OSError(error.errno, world.broadcast(_refusal(folder, needed, error))) from error
+        told = world.broadcast(_refusal(folder, needed, error) if world.rank == 0 else "")
+        raise OSError(error.errno, told) from error
 
 
 def read(folder: Path, world: World = ALONE) -> Content:
@@ -155,7 +156,8 @@ def set_aside_after(folder: Path) -> list[Path]:
 
 def given_up(parent: Path) -> list[Path]:
     """Return the checkpoints in ``parent`` that were set aside."""
-    return sorted(path for path in parent.iterdir() if _ASIDE.fullmatch(path.name))
+    aside = [path for path in parent.iterdir() if _ASIDE.fullmatch(path.name)]
+    return sorted(aside, key=lambda path: (_moment(path), path.name))
 
 
 def sweep(parent: Path) -> None:
@@ -172,7 +174,7 @@ def sweep(parent: Path) -> None:
 
 def _moment(folder: Path) -> tuple[int, int]:
     """Return the batches and epochs that a checkpoint's name tells."""
-    epochs, batches = re.findall(r"\d+", folder.name)
+    epochs, batches, *_ = re.findall(r"\d+", folder.name)
     return int(batches), int(epochs)
 
 

@@ -203,7 +203,7 @@ def as_written(path: Path) -> Generator[None]:
     """Say which file it is that cannot be read."""
     try:
         yield
-    except (ValueError, TypeError, AttributeError, LookupError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, SafetensorError) as error:
         raise CheckpointError(f"{path} must hold what this library writes, got other: {error}") from error
 
 

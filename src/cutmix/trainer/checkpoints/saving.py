@@ -332,7 +332,7 @@ def named(path: Path, world: World = ALONE) -> Path:
 
 def _has_any(folder: Path, world: World) -> bool:
     """Tell whether there are checkpoints, of which all ranks must see the same."""
-    there = checkpoints(folder)
+    there = world.agreed(lambda: checkpoints(folder))
     check_same(there[-1].name if there else "none", world)
     return bool(there)
 
