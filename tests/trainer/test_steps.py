@@ -103,7 +103,11 @@ def test_an_index_is_a_number_of_pythons():
     with torch.random.fork_rng(devices=[]):
         batches = batches_of(loader, "data", Use(0))
         batches.epoch(0)
-        assert all(type(index) is int for number in range(4) for index in batches.samples(number))
+        assert all(type(index) is int for number in range(4) for index in batches.samples(number)())
+
+        found, second = batches.samples(3), batches.samples(3)()
+        batches.epoch(1)
+        assert found() == second
 
 
 OTHERS = {
