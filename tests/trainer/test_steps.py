@@ -105,9 +105,9 @@ def test_an_index_is_a_number_of_pythons():
         batches.epoch(0)
         assert all(type(index) is int for number in range(4) for index in batches.samples(number)())
 
-        found, second = batches.samples(3), batches.samples(3)()
+        find, samples = batches.samples(3), batches.samples(3)()
         batches.epoch(1)
-        assert found() == second
+        assert find() == samples
 
 
 OTHERS = {
