@@ -20,7 +20,6 @@ from torch.distributed.tensor.placement_types import _StridedShard
 from torch.utils.data import DataLoader, TensorDataset
 
 from cutmix.algorithms import CutMix
-from cutmix.core import Callback
 from cutmix.trainer import EMA, Trainer, load_weights
 from cutmix.trainer.checkpoints import checkpoint
 from cutmix.trainer.checkpoints.checkpoint import Content, checkpoints, read, write
@@ -28,6 +27,7 @@ from cutmix.trainer.checkpoints.manifest import CheckpointError, Manifest
 from cutmix.trainer.checkpoints.shards import Sharded
 from cutmix.trainer.checkpoints.snapshot import capture, capture_sharded, restore
 from cutmix.trainer.processes import full, join
+from faults import Stop
 
 torch.set_num_threads(1)
 DATA = TensorDataset(
@@ -59,17 +59,6 @@ def net(init=0):
     with torch.random.fork_rng():
         torch.manual_seed(init)
         return Net()
-
-
-class Stop(Callback):
-    """Ends a run as a fault would, in the midst of it."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def batch_start(self, state, logger):
-        if state.timestamp.batch == self.step:
-            raise ConnectionAbortedError
 
 
 def folder(name=""):

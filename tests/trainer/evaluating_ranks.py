@@ -16,6 +16,7 @@ from cutmix.trainer.processes import full
 torch.set_num_threads(1)
 IMAGES = torch.rand(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 DATA = TensorDataset(IMAGES, torch.arange(24) % 3)
+QUIET = {"device": "cpu", "progress_bar": False, "seed": 7}
 
 
 class Saved(Callback):
@@ -44,9 +45,7 @@ def trained(parallelism, precision, norm, *, lent=True):
         gradient_clip_norm=norm,
         precision=precision,
         parallelism=parallelism,
-        device="cpu",
-        progress_bar=False,
-        seed=7,
+        **QUIET,
     )
     trainer.fit()
     return {
@@ -80,9 +79,7 @@ def learned(parallelism):
         loss_fn=loss,
         gradient_clip_norm=0.1,
         parallelism=parallelism,
-        device="cpu",
-        progress_bar=False,
-        seed=7,
+        **QUIET,
     )
     trainer.fit()
     return {

@@ -15,6 +15,7 @@ from cutmix.core.world import World
 from cutmix.trainer import Trainer
 from cutmix.trainer.checkpoints.manifest import CheckpointError
 from cutmix.trainer.checkpoints.saving import check_same
+from faults import Stop
 
 BATCHES = 5
 """In an epoch: four of eight samples and one of five."""
@@ -53,17 +54,6 @@ def one_by_one():
 
 def listed():
     return list(DataLoader(samples(), 8))
-
-
-class Stop(Callback):
-    """Ends a run as a fault would, in the midst of it."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def batch_start(self, state, logger):
-        if state.timestamp.batch == self.step:
-            raise ConnectionAbortedError
 
 
 class StopAtTheEnd(Callback):

@@ -51,12 +51,20 @@ class World:
         """
         return act()
 
+    def led(self, act: Callable[[], object]) -> None:
+        """Let rank 0 ``act`` while the others wait; what it raises is raised on all, as ``agreed`` does it."""
+        self.agreed(act if self.rank == 0 else _nothing)
+
     def total(self, tensor: Tensor) -> Tensor:
         """Return the sum of all ranks' tensors, which are alike in shape and dtype; the same to the bit on each."""
         return tensor
 
     def copy(self, tensors: Iterable[Tensor]) -> None:
         """Write rank 0's ``tensors`` over those of the other ranks, which are alike in shape and dtype."""
+
+
+def _nothing() -> None:
+    """Leave it to rank 0."""
 
 
 ALONE = World()

@@ -88,7 +88,7 @@ class Job:
         """
         world = join()
         folder = world.broadcast(folder)
-        world.agreed(lambda: self._claim(folder) if world.rank == 0 else None)
+        world.led(lambda: self._claim(folder))
         with self._trainer(folder, saving, parallelism, progress_bar=progress_bar) as trainer:
             trainer.fit()
         network = self._put_together() if parallelism == "fsdp" and world.size > 1 else self.model

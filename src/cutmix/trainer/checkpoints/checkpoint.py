@@ -236,9 +236,9 @@ def _bring(folder: Path, own: _Own, world: World) -> None:
         _publish(working, folder)
 
     try:
-        world.agreed(partial(_make, working) if world.rank == 0 else _nothing)
+        world.led(partial(_make, working))
         parts = world.collected(world.agreed(partial(own.write, working)))
-        world.agreed(finish if world.rank == 0 else _nothing)
+        world.led(finish)
     finally:
         if world.rank == 0:
             _discard(working)
@@ -271,10 +271,6 @@ def _verify_files(folder: Path, manifest: Manifest, names: Sequence[str], world:
     for name in names[world.rank :: world.size]:
         with manifest.verified(folder, name):
             pass
-
-
-def _nothing() -> None:
-    """Wait for what rank 0 does."""
 
 
 def _beside(folder: Path, purpose: str) -> Path:

@@ -152,7 +152,7 @@ class Saver(Callback):
 
     def fit_start(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         self._before, self._last = state.timestamp, monotonic()
-        state.world.agreed(lambda: self._begin(self._place(state)) if state.world.rank == 0 else None)
+        state.world.led(lambda: self._begin(self._place(state)))
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         self._look(state)
@@ -172,7 +172,7 @@ class Saver(Callback):
         self._loggers.settle()
         # Nobody leaves before it is written, nor goes on where it is not.
         write(folder, world.agreed(lambda: self._completed(content) if world.rank == 0 else content), world)
-        world.agreed(lambda: self._clear(folder) if world.rank == 0 else None)
+        world.led(lambda: self._clear(folder))
         self._last, self._saved = monotonic(), state.timestamp
         return folder
 
@@ -290,7 +290,7 @@ def _starting_point(
         raise ValueError(
             "autoresume must come with a save_folder, got none: name the folder to look for checkpoints in"
         )
-    world.agreed(lambda: _sweep_alone(folder) if world.rank == 0 else None)
+    world.led(lambda: _sweep_alone(folder))
     if _has_any(folder / FOLDER, world):
         return _newest(folder / FOLDER, world)
     return _starting_point(load_path, folder, world, autoresume=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cutmix.trainer.checkpoints.manifest import MANIFEST, Form, as_written, refusal
-from cutmix.trainer.checkpoints.tensorfile import DTYPES, TensorFile, name_of, starts_in
+from cutmix.trainer.checkpoints.tensorfile import DTYPES, TensorFile, from_bytes, name_of, starts_in
 from cutmix.trainer.processes import like, own_shard, shard
 
 if TYPE_CHECKING:
@@ -111,11 +111,10 @@ class ShardFile:
             if spans is None:
                 return 0
             here, there = spans
-            return held[here].copy_(self._seen(found[there], stored)).numel()
-
-    def _seen(self, numbers: Tensor, stored: str) -> Tensor:
-        """Return ``numbers`` in the dtype that they are of, where they are stored as bytes."""
-        return numbers.view(DTYPES[self._views[stored]]).squeeze(-1) if stored in self._views else numbers
+            numbers = found[there]
+            if stored in self._views:
+                numbers = from_bytes(numbers, self._views[stored])
+            return held[here].copy_(numbers).numel()
 
     @cached_property
     def _opened(self) -> safetensors.safe_open:

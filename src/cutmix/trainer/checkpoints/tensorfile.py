@@ -115,11 +115,16 @@ def read_tensors(data: bytes, aliases: Mapping[str, str], views: Mapping[str, st
     """
     try:
         tensors = safetensors.torch.load(data)
-        tensors.update({name: tensors[name].view(DTYPES[dtype]).squeeze(-1) for name, dtype in views.items()})
+        tensors.update({name: from_bytes(tensors[name], dtype) for name, dtype in views.items()})
         tensors.update({name: tensors[first] for name, first in aliases.items()})
     except (safetensors.SafetensorError, KeyError, RuntimeError) as error:
         raise ValueError(f"the file must hold tensors as safetensors, got other: {error}") from error
     return tensors
+
+
+def from_bytes(stored: Tensor, dtype: str) -> Tensor:
+    """Return numbers in their dtype that are ``stored`` as bytes, along one more axis."""
+    return stored.view(DTYPES[dtype]).squeeze(-1)
 
 
 def check_plain(tensor: Tensor, name: str) -> None:
