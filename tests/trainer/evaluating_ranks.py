@@ -5,13 +5,13 @@ import json
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from cutmix.core import Callback
 from cutmix.trainer import EMA, CosineWithWarmup, EarlyStopping, Evaluator, Trainer, parameter_groups
 from cutmix.trainer.checkpoints.snapshot import capture
 from cutmix.trainer.processes import full
+from together import Scaled
 
 torch.set_num_threads(1)
 IMAGES = torch.rand(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -55,17 +55,6 @@ def trained(parallelism, precision, norm, *, lent=True):
         "norm": float(trainer.state.train_metrics.get("train/grad_norm", 0.0)),
         "saved": saved.names,
     }
-
-
-class Scaled(nn.Module):
-    """A loss that learns."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(3))
-
-    def forward(self, outputs, target):
-        return F.cross_entropy(outputs * self.scale, target)
 
 
 def learned(parallelism):
