@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from cutmix.boxes import (
     around_pixels,
     empty,
-    even,
     extent,
     fixed,
     for_equal_pixels,
+    of_the_paper,
+    one_of_the_paper,
     sides_between,
     sides_for_length,
     sides_for_shares,
@@ -19,12 +20,13 @@ from cutmix.boxes import (
 from strategies import boxes_in, sides, sizes
 
 shares = st.floats(0.0, 1.0)
+chance = st.floats(0.0, 1.0, exclude_max=True)
 EVENLY = np.array([[(step + 0.5) / 720 for step in range(720)]])
 LAST = np.array([[1 - 2**-53]])
 
 
 def all_of(side, count):
-    return np.full((1, count), side)
+    return np.full((1, count), float(side))
 
 
 @given(st.data(), sizes)
@@ -37,7 +39,7 @@ def test_the_volume_of_a_box_is_the_number_of_its_pixels(data, size):
 
 
 def test_a_box_over_the_edge_weighs_by_what_shows():
-    box = around_pixels(np.array([[4], [4]]), np.array([[0.0], [0.5]]), extent((4, 6)))
+    box = around_pixels(np.array([[4.0], [4.0]]), np.array([[0.0], [0.5]]), extent((4, 6)))
 
     assert box.tolist() == [[[0, 1], [2, 5]]]
     assert volume(box).item() == 8
@@ -63,9 +65,24 @@ def test_in_the_plane_a_side_is_the_authors_to_the_bit(share, size):
     assert sides_for_shares(np.array([share]), extent(size)).tolist() == [[int(side * np.sqrt(share))] for side in size]
 
 
-@given(st.integers(0, 40))
-def test_an_odd_side_loses_a_pixel_and_an_even_one_stays(side):
-    assert even(np.array([[side]])).item() == 2 * (side // 2)
+@given(shares, st.tuples(chance, chance), st.tuples(sides, sides))
+def test_a_box_of_the_paper_is_the_authors_to_the_bit(share, chances, size):
+    cut = [int(side * np.sqrt(share)) for side in size]
+    centres = [int(side * chance) for side, chance in zip(size, chances, strict=True)]
+    edges = [
+        np.clip([centre - side // 2, centre + side // 2], 0, end).tolist()
+        for centre, side, end in zip(centres, cut, size, strict=True)
+    ]
+
+    box = of_the_paper(np.array([share]), np.array(chances)[:, None], extent(size))
+    assert box.tolist() == [list(map(list, zip(*edges, strict=True)))]
+
+
+@given(shares, st.tuples(chance, chance), st.tuples(sides, sides))
+def test_one_box_in_plain_numbers_is_the_one_of_arrays(share, chances, size):
+    one = one_of_the_paper(share, chances, size)
+    assert torch.equal(one, of_the_paper(np.array([share]), np.array(chances)[:, None], extent(size)))
+    assert one.dtype == torch.int64
 
 
 @given(st.integers(1, 512), st.data())
@@ -110,7 +127,6 @@ fractions = st.tuples(st.floats(0, 1), st.floats(0.001, 1)).map(sorted)
 @given(fractions, sizes, st.data())
 def test_a_box_between_two_fractions_lies_inside_and_has_sides_between_them(fractions, size, data):
     low, high = fractions
-    chance = st.floats(0, 1, exclude_max=True)
     chances = np.array([data.draw(st.lists(chance, min_size=len(size), max_size=len(size))) for _ in range(2)])
     sides = sides_between(low, high, extent(size), chances[0, :, None])
     starts, stops = wholly_inside(sides, chances[1, :, None], extent(size))[0].numpy()

@@ -46,11 +46,6 @@ def draw_from(source: int, batch: int, generator: torch.Generator | None = None)
     return torch.rand(rounds, source, dtype=torch.float64, generator=generator).argsort(1).flatten()[:batch]
 
 
-def draw_partners(batch: int, pairing: Pairing, generator: torch.Generator | None = None) -> Partners:
-    """Draw who is pasted into whom."""
-    return (draw_ring if pairing == "ring" else draw_shuffle)(batch, generator)
-
-
 def draw_betas(alpha: float | Tensor, count: int, generator: torch.Generator | None = None) -> Drawn:
     """Draw ``count`` numbers from Beta(alpha, alpha): of one uniform number each for ``alpha`` 1, else of two."""
     return draw_betas_and_chances(alpha, count, 0, generator)[0]
@@ -60,11 +55,27 @@ def draw_betas_and_chances(
     alpha: float | Tensor, count: int, axes: int, generator: torch.Generator | None = None
 ) -> tuple[Drawn, Chances]:
     """Draw ``count`` numbers from Beta(alpha, alpha), and for each of them ``axes`` uniform ones."""
-    if not isinstance(alpha, Tensor) and alpha == 1.0:
+    if _is_uniform(alpha):
         drawn = draw_chances(1 + axes, count, generator)
         return drawn[0], drawn[1:]
     drawn = draw_chances(2 + axes, count, generator)
     return _betas(alpha, drawn[0], drawn[1]), drawn[2:]
+
+
+def draw_beta_and_chances(
+    alpha: float, axes: int, generator: torch.Generator | None = None
+) -> tuple[float, list[float]]:
+    """Draw what ``draw_betas_and_chances`` draws for a count of one, as plain numbers."""
+    if _is_uniform(alpha):
+        first, *chances = torch.rand(1 + axes, dtype=torch.float64, generator=generator).tolist()
+        return first, chances
+    radius, angle, *chances = torch.rand(2 + axes, dtype=torch.float64, generator=generator).tolist()
+    return _betas(alpha, np.array([radius]), np.array([angle])).item(), chances
+
+
+def _is_uniform(alpha: float | Tensor) -> bool:
+    """Tell whether Beta(alpha, alpha) is uniform; of a tensor, as it may be in a graph, nobody knows."""
+    return not isinstance(alpha, Tensor) and alpha == 1.0
 
 
 def _betas(alpha: float | Tensor, radii: Drawn, angles: Drawn) -> Drawn:
@@ -79,7 +90,7 @@ def _betas(alpha: float | Tensor, radii: Drawn, angles: Drawn) -> Drawn:
     cosines = np.cos(2.0 * np.pi * angles)
     tails, middles = np.exp(exponents), -np.expm1(exponents) * cosines * cosines
     both = tails + middles
-    smaller = tails / both / (2.0 + 2.0 * np.sqrt(middles / both))
+    smaller = tails / (2.0 * (both + np.sqrt(middles * both)))
     return np.where(cosines < 0.0, smaller, 1.0 - smaller)
 
 

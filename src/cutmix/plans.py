@@ -231,8 +231,11 @@ def trusted_plan(partners: Partners, boxes: Boxes, opacity: Opacity, size: tuple
     if torch.compiler.is_compiling():
         return Plan(partners, boxes, opacity, size)  # which checks nothing there
     plan = object.__new__(Plan)
-    for name, value in (("partners", partners), ("boxes", boxes), ("opacity", opacity), ("size", size)):
-        object.__setattr__(plan, name, value)
+    set_ = object.__setattr__
+    set_(plan, "partners", partners)
+    set_(plan, "boxes", boxes)
+    set_(plan, "opacity", opacity)
+    set_(plan, "size", size)
     return plan
 
 

@@ -54,17 +54,17 @@ Hit: TypeAlias = Bool[Tensor, " batch"]
 Losses: TypeAlias = Float[Tensor, "..."]
 """Losses before or after the reduction."""
 
-Extent: TypeAlias = Int64[np.ndarray, "axes 1"]
-"""The image's side along each axis, in pixels: a column, to meet the boxes side by side."""
+Extent: TypeAlias = Float64[np.ndarray, "axes 1"]
+"""The image's side along each axis, in whole pixels: a column, to meet the boxes side by side."""
 
 Chances: TypeAlias = Float64[np.ndarray, "axes boxes"]
 """Numbers in [0, 1), from which places follow."""
 
-Sides: TypeAlias = Int64[np.ndarray, "axes boxes"]
-"""The sides of boxes, in pixels."""
+Sides: TypeAlias = Float64[np.ndarray, "axes boxes"]
+"""The sides of boxes, in whole pixels."""
 
-Edges: TypeAlias = Int64[np.ndarray, "axes boxes"]
-"""Where boxes start, in pixels; also outside the image."""
+Edges: TypeAlias = Float64[np.ndarray, "axes boxes"]
+"""Where boxes start, in whole pixels; also outside the image."""
 
 Volumes: TypeAlias = Int64[np.ndarray, " boxes"]
 """How many pixels each box covers."""

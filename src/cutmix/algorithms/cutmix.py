@@ -12,9 +12,9 @@ from cutmix.algorithms.schedule import Schedule, Until
 from cutmix.algorithms.settings import check_length, check_min_max
 from cutmix.axes import picture_axes
 from cutmix.core.batch import Key
-from cutmix.draws import Pairing, draw_betas_and_chances, draw_chances
+from cutmix.draws import Pairing, draw_beta_and_chances, draw_betas_and_chances, draw_chances
 from cutmix.plans import OPAQUE
-from cutmix.shapes import Boxes, Chances, Extent, Opacity, Sides
+from cutmix.shapes import Boxes, Opacity
 
 BOX = "whole numbers, all starts then all stops"
 EXAMPLE = "for images (top, left, bottom, right) with 0 <= top <= bottom <= height and 0 <= left <= right <= width"
@@ -100,27 +100,39 @@ class CutMix(Recipe):
     def draw_regions(
         self, size: tuple[int, ...], count: int, generator: torch.Generator | None
     ) -> tuple[Boxes, Opacity]:
-        """Draw ``count`` boxes by the rule of these settings; partners are opaque in them."""
-        opacity = OPAQUE if count == 1 else OPAQUE.expand(count)
+        """Draw ``count`` boxes by the rule of these settings; partners are opaque in all of them."""
         if self.bbox is not None:
             edges = [int(edge) for edge in self.bbox]
-            return boxes.fixed(edges[: len(size)], edges[len(size) :], count), opacity
-        extent = boxes.extent(size)
+            return boxes.fixed(edges[: len(size)], edges[len(size) :], count), OPAQUE
         if self.min_max is not None:
-            chances = draw_chances(2 * len(size), count, generator)
-            sides = boxes.sides_between(*self.min_max, extent, chances[: len(size)])
-            return boxes.wholly_inside(sides, chances[len(size) :], extent), opacity
-        sides, chances = self._draw_sides(extent, count, generator)
-        return boxes.place_for(self.uniform_sampling)(sides, chances, extent), opacity
-
-    def _draw_sides(self, size: Extent, count: int, generator: torch.Generator | None) -> tuple[Sides, Chances]:
-        """Return the sides of each box, and one chance for its place along each axis."""
+            return _draw_between(*self.min_max, size, count, generator), OPAQUE
         length = 0.0 if self.length is None and self._has_no_alpha else self.length
-        if length is not None:
-            return boxes.sides_for_length(length, size, count), draw_chances(len(size), count, generator)
-        kept, chances = draw_betas_and_chances(cast("float", self.alpha), count, len(size), generator)
-        sides = boxes.sides_for_shares(1.0 - kept, size)
-        return sides if self.uniform_sampling else boxes.even(sides), chances
+        if length is None:
+            return self._draw_by_share(size, count, generator), OPAQUE
+        extent, chances = boxes.extent(size), draw_chances(len(size), count, generator)
+        sides = boxes.sides_for_length(length, extent, count)
+        return boxes.place_for(self.uniform_sampling)(sides, chances, extent), OPAQUE
+
+    def _draw_by_share(self, size: tuple[int, ...], count: int, generator: torch.Generator | None) -> Boxes:
+        """Draw what share of the image each box covers, then where it is."""
+        alpha, is_picture = cast("float", self.alpha), len(size) == boxes.PLANE
+        if count == 1 and is_picture and not self.uniform_sampling and not torch.compiler.is_compiling():
+            kept, chances = draw_beta_and_chances(alpha, len(size), generator)
+            return boxes.one_of_the_paper(1.0 - kept, chances, size)
+        kept, chances = draw_betas_and_chances(alpha, count, len(size), generator)
+        extent = boxes.extent(size)
+        if self.uniform_sampling:
+            return boxes.for_equal_pixels(boxes.sides_for_shares(1.0 - kept, extent), chances, extent)
+        return boxes.of_the_paper(1.0 - kept, chances, extent)
+
+
+def _draw_between(
+    low: float, high: float, size: tuple[int, ...], count: int, generator: torch.Generator | None
+) -> Boxes:
+    """Draw boxes wholly inside, with sides between these two fractions of the image's."""
+    extent, chances = boxes.extent(size), draw_chances(2 * len(size), count, generator)
+    sides = boxes.sides_between(low, high, extent, chances[: len(size)])
+    return boxes.wholly_inside(sides, chances[len(size) :], extent)
 
 
 def _is_box(bbox: object) -> bool:

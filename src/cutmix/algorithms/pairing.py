@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cutmix.boxes import are_whole
-from cutmix.draws import Pairing, draw_from, draw_partners, draw_ring_in_each_class
+from cutmix.draws import Pairing, draw_from, draw_ring, draw_ring_in_each_class, draw_shuffle
 from cutmix.shapes import Classes, Labels, Partners
 from cutmix.tensors import holds_whole_numbers
 from cutmix.trees import named
@@ -27,7 +27,7 @@ def draw_pairs(
         return draw_from(source, batch, generator)
     if pairing == "same_class":
         return draw_ring_in_each_class(_classes(labels, batch), generator)
-    return draw_partners(batch, pairing, generator)
+    return draw_ring(batch, generator) if pairing == "ring" else draw_shuffle(batch, generator)
 
 
 def labels_in(targets: object) -> Tensor:
