@@ -248,7 +248,7 @@ def _draw(
     source: tuple[Images, Labels] | None,
     generator: torch.Generator | None,
 ) -> Plan:
-    batch, others = len(images), None if source is None else len(source[0])
+    batch, others = images.shape[0], None if source is None else len(source[0])
     partners = None if indices is None else _checked(indices, batch, others or batch)
     labels = labels_in(targets) if recipe.needs_labels else None
     plan = recipe.draw(images.shape, generator=generator, labels=labels, source=others)

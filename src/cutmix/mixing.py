@@ -176,8 +176,9 @@ def check_targets(targets: Tree, images: Tree, whose: str = "") -> None:
             )
         check_images(leaf, path)
     path, first = next(iter(inputs.items()))
+    samples = first.shape[0] if first.ndim else 0
     for other, leaf in (labels | inputs).items():
-        if leaf.ndim == 0 or first.ndim == 0 or len(leaf) != len(first) or len(first) == 0:
+        if not samples or not leaf.ndim or leaf.shape[0] != samples:
             raise ValueError(
                 f"{other} must have one entry an image, and at least one, got shape {tuple(leaf.shape)} for {path} of "
                 f"shape {tuple(first.shape)}: both start with the batch axis"
@@ -268,7 +269,7 @@ def _axes_for(inputs: Leaves, plan: Plan | Stencil, spatial_dims: Tree | Sequenc
 
 def _check_fit(images: Images, plan: Plan | Stencil, axes: Axes, path: str) -> None:
     size = tuple(images.shape[axis] for axis in axes)
-    if size != plan.size or len(images) != plan.batch:
+    if size != plan.size or images.shape[0] != plan.batch:
         raise ValueError(
             f"{path} must be what the plan was drawn for, a batch of {plan.batch} with size {plan.size}, got shape "
             f"{tuple(images.shape)} with size {size} along axes {axes}: draw another plan, or pass spatial_dims"
@@ -373,7 +374,7 @@ def _sample(leaf: Tensor) -> tuple[object, ...]:
 
 def _check_partners(plan: Plan | Stencil, source: Leaves) -> None:
     """Check that partners are there to be pasted: compiled backends trust it."""
-    counts = {len(leaf) for leaf in source.values()}
+    counts = {leaf.shape[0] for leaf in source.values()}
     if len(counts) > 1:
         raise ValueError(
             f"source must have as many targets as images, got {sorted(counts)} samples: give whole batches"

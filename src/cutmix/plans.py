@@ -93,7 +93,7 @@ class Plan:
     @property
     def batch(self) -> int:
         """Return how many samples the plan is for."""
-        return len(self.partners)
+        return self.partners.shape[0]  # len() of a tensor is a call of Python
 
     @property
     def is_readable(self) -> bool:
@@ -120,7 +120,7 @@ class Plan:
         if not self.is_readable:
             edges = self.boxes.to(self.opacity)
             kept = 1.0 - self.opacity * ((edges[:, 1] - edges[:, 0]).prod(-1) / math.prod(self.size))
-        elif len(self.boxes) == len(self.opacity) == 1:
+        elif self.boxes.shape[0] == self.opacity.shape[0] == 1:
             kept = torch.full((1,), self.area, dtype=torch.float64)
         else:  # in numpy, which asks less for so few numbers
             covered = geometry.volume(self.boxes) / math.prod(self.size)
@@ -147,7 +147,7 @@ class Plan:
         Raises:
             ValueError: when each sample has a box of its own.
         """
-        if len(self.boxes) != 1:
+        if self.boxes.shape[0] != 1:
             raise ValueError(f"plan.bbox is the one box of a whole batch, got {len(self.boxes)} boxes; use plan.boxes")
         ((starts, stops),) = self.boxes.tolist()
         return *starts, *stops

@@ -133,7 +133,7 @@ def _candidates(images: Images, plan: Plan, source: Source | None, out: Images |
     if not (plan.is_opaque and plan.is_readable and _is_host_memory(images, source, out)):
         return []
     fast: list[Backend] = ["compiled"] if _has_numba() else []
-    if images.nbytes >= BYTES_WORTH_A_CALL * len(images):
+    if images.nbytes >= BYTES_WORTH_A_CALL * images.shape[0]:
         fast.append("ring")
     return fast
 

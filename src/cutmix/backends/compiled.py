@@ -62,16 +62,17 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
     batches = (images,) if in_place else (mixed, images, source)
     layouts = _layouts(plan, *batches)
     placed = [_placed(batch, layout) for batch, layout in zip(batches, layouts, strict=True)]
-    numbers = _size(plan, len(source), layouts[0]), plan.partners.numpy(), _boxes(plan)
+    samples = source.shape[0]
+    numbers = _size(plan, samples, layouts[0]), plan.partners.numpy(), _boxes(plan)
     if in_place:
         rows = layouts[0].outers * (plan.size[0] if len(plan.size) > 1 else 1)
-        room = max(BYTES_TOGETHER, images.nbytes // len(images) // rows)
+        room = max(BYTES_TOGETHER, images.nbytes // samples // rows)
         saved = torch.empty(min(torch.get_num_threads(), rows) * room, dtype=torch.uint8)
-        _in_parts(walk, plan, len(images), images, *placed, *numbers, saved.data_ptr(), room, most=rows)
+        _in_parts(walk, plan, samples, images, *placed, *numbers, saved.data_ptr(), room, most=rows)
     else:
         # New memory costs most where it is first written to, and only once is best; a buffer rather likes long runs.
-        in_slabs = out is None and images.nbytes >= LARGE_SAMPLE * len(images)
-        _in_parts(paste, plan, len(source), images, *placed, *numbers, in_slabs)
+        in_slabs = out is None and images.nbytes >= LARGE_SAMPLE * plan.batch
+        _in_parts(paste, plan, samples, images, *placed, *numbers, in_slabs)
     return mixed
 
 
@@ -105,7 +106,7 @@ def _in_parts(
     most: int | None = None,
 ) -> None:
     """Run a kernel in as many threads as torch would take, ``most`` at most, each for its part."""
-    parts = max(1, min(torch.get_num_threads(), images.nbytes // BYTES_A_THREAD, most or len(images)))
+    parts = max(1, min(torch.get_num_threads(), images.nbytes // BYTES_A_THREAD, most or plan.batch))
     others = [_threads().submit(kernel, *arguments, part, parts) for part in range(1, parts)]
     try:
         said = kernel(*arguments, 0, parts)

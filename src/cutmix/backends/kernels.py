@@ -48,6 +48,9 @@ class Share(NamedTuple):
     stop: int
 
 
+CACHE_LINE, SHORT, PAGE = 64, 256, 4096
+"""In bytes. Processors do not foresee where the next row begins, so it is asked for while this one is copied; but for
+short ones, where that costs more than it brings, and for long ones, which they follow by themselves."""
 FINE, NOBODY, NO_PERMUTATION = 0, 1, 2
 """What a kernel says of the partners; it writes nothing unless they are fine."""
 
@@ -185,6 +188,9 @@ def _copy_box(box, share, out, sample, source, partner):  # noqa: ANN001, ANN202
             first = row - box[0, 0]
             target = to + outer * out.outer + first * out.first
             origin = at + outer * source.outer + first * source.first
+            if SHORT <= run <= PAGE:
+                for line in range(0, run, CACHE_LINE):
+                    _prefetch(origin + source.first + line)
             for second in range(seconds):
                 _memcpy(target + second * out.second, origin + second * source.second, run)
 
@@ -217,3 +223,18 @@ def _memcpy(_, to, at, count):  # noqa: ANN001, ANN202, ARG001 - typed below
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def _prefetch(_, at):  # noqa: ANN001, ANN202, ARG001 - typed below
+    """Ask for the cache line at an address, which may be any: nothing is read."""
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:  # noqa: ANN401 - llvm's own
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_read, to_keep, data = number(0), number(3), number(1)
+        builder.call(prefetch, [builder.inttoptr(arguments[0], pointer), to_read, to_keep, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
