@@ -44,6 +44,10 @@ def set_item(batch: Batch, key: Key, value: Any) -> Batch:  # noqa: ANN401
     if isinstance(key, tuple):
         return key[1](batch, value)
     get_item(batch, key)
+    if type(batch) is list:  # what most batches are
+        fresh = batch.copy()
+        fresh[key] = value
+        return fresh
     if isinstance(batch, tuple) and isinstance(key, int):
         key = getattr(batch, "_fields", range(len(batch)))[key]
     return replaced(batch, {key: value})
@@ -81,13 +85,12 @@ def split(batch: Batch, size: int) -> list[Batch]:
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return ``batch`` with its tensors on ``device``, in containers of its own."""
-    from_pinned_memory = device.type == "cuda"
 
     def move(leaf: Any) -> Any:  # noqa: ANN401
         if isinstance(leaf, Tensor) and leaf.device == device:
             return leaf
         if isinstance(leaf, _TENSORS):
-            return leaf.to(device, non_blocking=from_pinned_memory)
+            return leaf.to(device, non_blocking=device.type == "cuda")  # which pays from pinned memory
         return leaf.to(device) if hasattr(leaf, "to") else leaf
 
     return walk(batch, move)

@@ -77,6 +77,7 @@ class Loop:
         self._outputs_of = precision.within(settings.precision, outputs_of)
         self._loss_of = precision.within(settings.precision, loss_of)
         self._generator = generators_of(run.state.device)[1]
+        self._is_host = run.state.device.type == "cpu"
 
     def fit(self) -> None:
         """Train on from where the state is."""
@@ -112,7 +113,7 @@ class Loop:
     def _load(self, batch: Batch) -> None:
         """Bring the batch to the device, where algorithms may change it: once, before it is cut into microbatches."""
         state = self._state
-        copied = state.device.type != "cpu" and not _is_on(state.device, batch)
+        copied = not self._is_host and not _is_on(state.device, batch)
         state.owns_batch = copied or self._batches.are_new
         state.batch, state.plan = to_device(batch, state.device), None
         state.find_samples = self._batches.samples(state.timestamp.batch_in_epoch)

@@ -126,7 +126,8 @@ class InStep(Callback):
         self._learned = learned
 
     def before_train_batch(self, state: State, logger: Logger) -> None:  # noqa: ARG002
-        self._world.copy(buffer for module, name in self._read if (buffer := module._buffers[name]) is not None)  # noqa: SLF001 - it may be another tensor by now
+        if self._read:
+            self._world.copy(buffer for module, name in self._read if (buffer := module._buffers[name]) is not None)  # noqa: SLF001 - it may be another tensor by now
 
     def after_train_batch(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         for parameter in self._learned:

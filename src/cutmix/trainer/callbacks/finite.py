@@ -77,7 +77,7 @@ class LossWatch(Callback):
 
     def after_train_batch(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         loss = _loss_of(state)
-        if loss.device.type != "cuda":
+        if not loss.is_cuda:
             if not math.isfinite(value := loss.item()):
                 raise _refusal(value, Step.of(state))
             return
