@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from cutmix.shapes import Chances, Choices, Classes, Coins, Drawn, Partners
 Pairing: TypeAlias = Literal["ring", "shuffle", "same_class"]
 """Who gets whom: one random cycle through the batch, where nobody is its own partner; a plain permutation; one random
 cycle inside each class."""
+PAIRINGS = get_args(Pairing)
 
 
 def draw_ring(batch: int, generator: torch.Generator | None = None) -> Partners:

@@ -132,7 +132,7 @@ def paste(
     spatial_dims: Sequence[int] | None = None,
 ) -> Images:
     """Apply ``plan`` to one batch of images that ``check_source_and_out`` has seen."""
-    axes = _axes_for({"images": images}, plan, spatial_dims)["images"]
+    axes = _axes_of(images, plan, spatial_dims, "images")
     return _pasted(images, plan, images if source is None else source, out, axes)
 
 
@@ -143,10 +143,12 @@ def check_source_and_out(images: Images, targets: Tree, source: tuple[Images, Tr
         TypeError: when the source is no pair, or ``out`` no tensor.
         ValueError: when they do not fit the images and targets, or ``out`` shares memory with the targets.
     """
-    inputs, labels = named(images, "images"), named(targets, "targets")
-    sources = (inputs, labels) if source is None else _checked_sources(inputs, labels, source)
+    inputs, labels = {"images": images}, named(targets, "targets")
+    source_images, source_labels = (inputs, labels) if source is None else _checked_sources(inputs, labels, source)
     if out is not None:
-        check_outs(inputs, _like("out", out, inputs, "images"), sources[0], [*labels.values(), *sources[1].values()])
+        check_images(out, "out")
+        sides = (labels,) if source_labels is labels else (labels, source_labels)
+        check_outs(inputs, {"images": out}, source_images, [leaf for side in sides for leaf in side.values()])
 
 
 def partners_of(targets: Tree, plan: Plan | Stencil) -> Any:  # noqa: ANN401 - as the targets are built
@@ -259,11 +261,14 @@ def _last_axes(images: Images, plan: Plan | Stencil) -> Axes:
 def _axes_for(inputs: Leaves, plan: Plan | Stencil, spatial_dims: Tree | Sequence[int] | None) -> dict[str, Axes]:
     """Return the axes that the plan cuts of each of the images, checked to have its size."""
     chosen = _chosen("spatial_dims", spatial_dims, inputs, "images")
-    axes = {}
-    for path, leaf in inputs.items():
-        dims = _last_axes(leaf, plan) if chosen[path] is None else chosen[path]
-        axes[path] = checked_axes(leaf.shape, dims)
-        _check_fit(leaf, plan, axes[path], path)
+    return {path: _axes_of(leaf, plan, chosen[path], path) for path, leaf in inputs.items()}
+
+
+def _axes_of(images: Images, plan: Plan | Stencil, spatial_dims: Sequence[int] | None, path: str) -> Axes:
+    axes = _last_axes(images, plan)
+    if spatial_dims is not None or images.ndim <= len(plan.size):
+        axes = checked_axes(images.shape, axes if spatial_dims is None else spatial_dims)
+    _check_fit(images, plan, axes, path)
     return axes
 
 
@@ -324,6 +329,8 @@ def _chosen(
     argument: str, given: Tree, leaves: Leaves, name: str, is_leaf: Callable[[object], bool] = is_leaf
 ) -> dict[str, Any]:
     """Return what is given for each leaf: one thing for all, or a tree that is built like theirs as far as it goes."""
+    if given is None:
+        return dict.fromkeys(leaves)
     chosen = named(given, name, is_leaf)
     if list(chosen) == [name]:
         return dict.fromkeys(leaves, given)

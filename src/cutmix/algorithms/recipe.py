@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Self, cast, get_args
+from typing import Self, cast
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from cutmix.algorithms.schedule import (
 )
 from cutmix.algorithms.settings import check_alpha, check_flag, check_p, check_spatial_dims
 from cutmix.core.time import Moment
-from cutmix.draws import Pairing, draw_coins
+from cutmix.draws import PAIRINGS, Pairing, draw_coins
 from cutmix.plans import OPAQUE, Plan, trusted_plan
 from cutmix.shapes import Boxes, Labels, Opacity
 
@@ -85,8 +85,8 @@ class Recipe(Mixer):
         for name in ("interpolate_loss", "uniform_sampling", "per_sample"):
             check_flag(name, getattr(self, name, False))
         check_spatial_dims(self.spatial_dims)
-        if self.pairing not in get_args(Pairing):
-            raise ValueError(f"pairing must be one of {get_args(Pairing)}, got {self.pairing!r}")
+        if self.pairing not in PAIRINGS:
+            raise ValueError(f"pairing must be one of {PAIRINGS}, got {self.pairing!r}")
 
     def _take_numbers(self) -> None:
         """Take a tensor without axes for its number, but in a graph, where it stands for any number."""

@@ -3,6 +3,7 @@
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -74,14 +75,8 @@ def _mix_by(backend: Backend, images: Images, plan: Plan, source: Source | None,
             return reference.mix_images(images, plan, source=source, out=out)
         case "ring":
             return ring.mix_images(images, plan, source=source, out=out)
-        case "compiled":
-            from cutmix.backends import compiled
-
-            return _written(compiled.mix_images(images, plan, source=source, out=out))
-        case "triton":
-            from cutmix.backends import triton
-
-            return _written(triton.mix_images(images, plan, source=source, out=out))
+        case "compiled" | "triton":
+            return _written(_optional(backend).mix_images(images, plan, source=source, out=out))
         case _:
             raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
 
@@ -113,13 +108,9 @@ def mix_normalize(
             return eager.mix_normalize(images, plan, mean, std, out)
         case "compiled":
             _check_host(images, plan, None, out, "compiled")
-            from cutmix.backends import compiled
-
-            return _written(compiled.mix_normalize(images, plan, eager.table(mean, std, out.dtype), out))
+            return _written(_optional(backend).mix_normalize(images, plan, eager.table(mean, std, out.dtype), out))
         case "triton":
-            from cutmix.backends import triton
-
-            return _written(triton.mix_normalize(images, plan, mean, std, out))
+            return _written(_optional(backend).mix_normalize(images, plan, mean, std, out))
         case _:
             raise ValueError(f"backend must be one of 'auto', 'eager', 'compiled' and 'triton' here, got {backend!r}")
 
@@ -128,6 +119,7 @@ def _candidates(images: Images, plan: Plan, source: Source | None, out: Images |
     """List the backends that may be faster than eager at what is asked, the fastest first."""
     if torch.compiler.is_compiling():
         return []
+    out = None if out is images else out
     if _is_memory_for_triton(images, source, out):
         return ["triton"]
     if not (plan.is_opaque and plan.is_readable and _is_host_memory(images, source, out)):
@@ -191,6 +183,12 @@ def _check_host(images: Images, plan: Plan, source: Source | None, out: Images |
             f"backend {name!r} copies plain memory of the host, got {images.device} with "
             f"requires_grad={images.requires_grad}: use backend='eager'"
         )
+
+
+@cache
+def _optional(backend: Backend) -> ModuleType:
+    """Import a backend that needs what may not be installed."""
+    return import_module(f"cutmix.backends.{backend}")
 
 
 @cache

@@ -111,7 +111,8 @@ def _in_parts(
     try:
         said = kernel(*arguments, 0, parts)
     finally:  # whatever comes, nobody may write on when the memory is given back
-        wait(others)
+        if others:
+            wait(others)
     for other in others:
         other.result()
     if said == NO_PERMUTATION:
