@@ -23,8 +23,8 @@ NUMBERS = TensorDataset(torch.arange(20))
 class Rank(World):
     """A rank beside one whose stream is as long as ``OTHER`` tells."""
 
-    def counts(self, number):
-        return [(number,), (next(self.other, 0),)]
+    def counts(self, number, *has_one):
+        return [(number, *has_one), (next(self.other, 0), 1)]
 
     def gathered(self, value):
         return [value, value]
@@ -49,7 +49,7 @@ def fed(source, start=0, **use):
 
 
 def stream(length):
-    return lambda: iter(torch.arange(3 * length).split(3))
+    return lambda: iter(torch.arange(3 * length).split(3) if length else ())
 
 
 def test_in_training_an_epoch_ends_for_all_ranks_with_the_stream_that_ends_first():
@@ -64,7 +64,7 @@ def test_in_evaluation_a_rank_whose_stream_has_ended_goes_along():
 
 
 def together(make, size, **use):
-    """List for each of several ranks, each in a thread, how many samples of each of its batches count."""
+    """List for each of several ranks, each in a thread, its batches, and how many samples of each count."""
     board, barrier = [None] * size, Barrier(size, timeout=60)
 
     class Talking(World):
@@ -78,12 +78,16 @@ def together(make, size, **use):
         def counts(self, *numbers):
             return self.gathered(numbers)
 
-    def shares(rank):
+    def steps(rank):
         batches = batches_of(make(rank), "eval_dataloader", Use(0, world=Talking(rank, size), **use))
-        return [share.here for _, share in batches.epoch(0)]
+        return [(batch, share.here) for batch, share in batches.epoch(0)]
 
     with torch.random.fork_rng(), ThreadPoolExecutor(size) as threads:
-        return list(threads.map(shares, range(size)))
+        return list(threads.map(steps, range(size)))
+
+
+def counted(steps):
+    return [[here for _, here in own] for own in steps]
 
 
 LONG = TensorDataset(torch.arange(96))
@@ -97,11 +101,45 @@ SOURCES = {
 @pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 7, 8])
 def test_a_limit_is_of_steps_in_training_and_of_all_batches_in_evaluation_whatever_the_source(make, limit):
-    trained, measured = (together(make, 4, limit=limit, measures=measures) for measures in (False, True))
+    trained, measured = (counted(together(make, 4, limit=limit, measures=measures)) for measures in (False, True))
 
     assert trained == [[3] * limit] * 4
     assert sum(here > 0 for shares in measured for here in shares) == limit
     assert {len(shares) for shares in measured} == {-(-limit // 4)}
+
+
+class Dealt:
+    """What a sampler deals to one rank."""
+
+    num_replicas = 3
+
+    def __init__(self, length):
+        self.length = length
+
+    def __iter__(self):
+        return iter(range(self.length))
+
+    def __len__(self):
+        return self.length
+
+
+UNEVEN = {
+    "streams": lambda rank: stream((0, 2, 1)[rank]),
+    "dealt out by a sampler": lambda rank: DataLoader(LONG.tensors[0], 3, sampler=Dealt((0, 6, 3)[rank])),
+}
+
+
+@pytest.mark.parametrize("make", UNEVEN.values(), ids=UNEVEN)
+def test_a_rank_that_is_given_nothing_goes_along_in_evaluation_and_ends_the_epoch_in_training(make):
+    measured = together(make, 3, measures=True)
+
+    assert counted(measured) == [[0, 0], [3, 3], [3, 0]]
+    assert [[batch.tolist() for batch, _ in steps] for steps in measured] == [
+        [[0, 1, 2], [0, 1, 2]],
+        [[0, 1, 2], [3, 4, 5]],
+        [[0, 1, 2], [0, 1, 2]],
+    ]
+    assert together(make, 3) == [[], [], []]
 
 
 def test_that_ranks_have_streams_of_their_own_and_that_batches_are_passed_over_is_said(capsys):

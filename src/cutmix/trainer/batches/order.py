@@ -130,6 +130,9 @@ class DrawnBatches:
         order = [piece for (piece,) in dealt(islice(self._samplers[0], use.own_limit), 1, repeated, self._count)]
         counts = use.world.gathered([piece.samples if use.has_turn else 0 for piece in order])
         steps = [list(step) for step in zip_longest(*counts, fillvalue=0) if use.measures or all(step)]
+        if not all(counts) and steps:  # who was dealt nothing goes along with what another rank was
+            (lent,) = next(filter(None, use.world.gathered(order[:1])))
+            order = order or [lent._replace(samples=0)]
         order += [piece._replace(samples=0) for piece in order[-1:]] * (len(steps) - len(order))
         taken = [(piece, self._share(step)) for piece, step in zip(order, steps, strict=False)]
         return Steps.of(0, no_rounds(), None, taken)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch.utils.data import DataLoader
 
+from cutmix.core.batch import to_device
 from cutmix.core.callback import Callback
 from cutmix.keys import fold
 from cutmix.trainer.batches.dealing import Share
@@ -127,22 +128,25 @@ class StatefulBatches(Callback):
 def _in_step(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batch, Share | None]]:
     """Give each batch of a rank's own stream its share: all ranks tell how many samples they have.
 
-    In training an epoch ends for all of them when one stream ends; in evaluation a rank that is through goes along.
+    In training an epoch ends for all of them when one stream ends; in evaluation a rank that is through goes along,
+    with its last batch, or another rank's where it has none.
     """
-    rank, last = use.world.rank, None
+    world, last = use.world, _END
+    if world.size == 1:
+        yield from ((batch, None) for batch in batches)
+        return
     while True:
         batch = next(batches, _END)
-        if use.world.size == 1:
-            if batch is _END:
-                return
-            yield batch, None
-            continue
-        told = use.world.counts(use.count(batch) if use.has_turn and batch is not _END else 0)
-        counts = [samples for (samples,) in told]
+        last = last if batch is _END else batch
+        told = world.counts(use.count(batch) if use.has_turn and batch is not _END else 0, last is not _END)
+        counts, have_one = zip(*told, strict=True)
         if not (any if use.measures else all)(counts):
             return
-        last = last if batch is _END else batch
-        yield last, Share.of(rank, counts)
+        if not all(have_one):
+            lender = have_one.index(1)
+            lent = world.gathered(to_device(last, torch.device("cpu")) if world.rank == lender else None)[lender]
+            last = lent if last is _END else last
+        yield last, Share.of(world.rank, list(counts))
 
 
 def _say_own_streams(use: Use) -> None:
