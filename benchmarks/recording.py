@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).with_name("results")
+RESULTS = Path(os.environ.get("RESULTS", Path(__file__).with_name("results")))
+"""Where results are written to: ``make bench RESULTS=FOLDER`` names another place."""
 
 
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
@@ -21,11 +22,12 @@ def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
 
 
 def record(name: str, result: dict[str, Any]) -> None:
-    """Print a result, and write it into ``results/NAME.json`` with what it was measured on."""
+    """Print a result, and write it into ``RESULTS/NAME.json`` with what it was measured on."""
     machine = {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()}
     packages = {package: version(package) for package in ("torch", "numba") if find_spec(package)}
     versions = {"python": platform.python_version(), **packages}
     text = json.dumps({**result, "machine": machine, "versions": versions}, indent=2)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
 

@@ -17,6 +17,8 @@ from marks import between_marks
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("benchmarks", "reliability", "scale")))
 RESULTS = ROOT / "benchmarks" / "results"
+SMALL_CACHE = RESULTS / "small_cache"
+"""What a second machine took for some of it."""
 RECKONED = 10**9
 PICTURED = ("tiger", "watermelon", "penguin", "hamburger", "sun with face", "cherries")
 PICTURED_SEED = 2
@@ -102,9 +104,9 @@ def speed_table() -> str:
     return "\n".join([table(["", *works], rows), "", f"{measured_on(result)}; {'; '.join([*versions, *missing])}."])
 
 
-def musts_table() -> str:
+def musts_table(folder: Path = RESULTS) -> str:
     """Return what was promised of the op, and what was measured."""
-    results = {name: read(name) for name in ("op_speed", "plan", "loss", "op_growth", "op_threads")}
+    results = {name: read(name, folder) for name in ("op_speed", "plan", "loss", "op_growth", "op_threads")}
     rows = [
         [
             f"{must['work']}: {must['arm']}",
@@ -262,9 +264,9 @@ def machine_of(result: dict) -> str:
     return f"{result['machine']['processor']}, {result['machine']['cores']} cores"
 
 
-def read(name: str) -> dict:
+def read(name: str, folder: Path = RESULTS) -> dict:
     """Read one result."""
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def rewritten(page: str) -> str:
@@ -275,6 +277,7 @@ def rewritten(page: str) -> str:
         "cost": cost_table,
         "op_speed": speed_table,
         "op_musts": musts_table,
+        "op_musts_small_cache": lambda: musts_table(SMALL_CACHE),
         "loss": loss_table,
         "reliability": reliability_table,
         "step": step_sentence,

@@ -45,6 +45,13 @@ def test_the_shapes_are_those_of_the_batch():
     assert cf.mixup_batch(images, torch.arange(5), per_sample=True).mixing.shape == (5,)
 
 
+@pytest.mark.parametrize("recipe", [CutMix(per_sample=True), MixUp(per_sample=True)])
+def test_plans_of_one_batch_have_one_shape_so_that_a_graph_can_replay_any_into_the_same_memory(recipe):
+    plan = recipe.draw((6, 3, 8, 12), generator=seeded())
+
+    assert (plan.partners.shape, plan.opacity.shape, plan.boxes.shape) == ((6,), (6,), (6, 2, 2))
+
+
 def test_the_share_of_mixed_samples_is_p():
     images, generator = torch.zeros(50, 1, 30, 40), seeded()
     areas = [

@@ -13,13 +13,14 @@ import torch
 
 from cutmix.shapes import Boxes, Chances, Drawn, Edges, Extent, Masks, Sides, Volumes
 
+SEQUENCES = (tuple, list, Sequence)  # the last one is slow to ask, and so is a union built at each call
 PLANE = 2
 """The number of axes of a picture."""
 
 
 def are_whole(values: object) -> bool:
     """Tell whether ``values`` is a sequence of whole numbers."""
-    if not isinstance(values, tuple | list | Sequence):  # the last one is slow to ask
+    if not isinstance(values, SEQUENCES):
         return False
     kinds = set(map(type, values))  # of values that are mostly of one
     return kinds <= {int} or all(issubclass(kind, Integral) and kind is not bool for kind in kinds)

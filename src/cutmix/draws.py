@@ -56,7 +56,7 @@ def draw_betas_and_chances(
     alpha: float | Tensor, count: int, axes: int, generator: torch.Generator | None = None
 ) -> tuple[Drawn, Chances]:
     """Draw ``count`` numbers from Beta(alpha, alpha), and for each of them ``axes`` uniform ones."""
-    if _is_uniform(alpha):
+    if is_number(alpha, 1.0):
         drawn = draw_chances(1 + axes, count, generator)
         return drawn[0], drawn[1:]
     drawn = draw_chances(2 + axes, count, generator)
@@ -67,16 +67,16 @@ def draw_beta_and_chances(
     alpha: float, axes: int, generator: torch.Generator | None = None
 ) -> tuple[float, list[float]]:
     """Draw what ``draw_betas_and_chances`` draws for a count of one, as plain numbers."""
-    if _is_uniform(alpha):
+    if is_number(alpha, 1.0):
         first, *chances = torch.rand(1 + axes, dtype=torch.float64, generator=generator).tolist()
         return first, chances
     radius, angle, *chances = torch.rand(2 + axes, dtype=torch.float64, generator=generator).tolist()
     return _betas(alpha, np.array([radius]), np.array([angle])).item(), chances
 
 
-def _is_uniform(alpha: float | Tensor) -> bool:
-    """Tell whether Beta(alpha, alpha) is uniform; of a tensor, as it may be in a graph, nobody knows."""
-    return not isinstance(alpha, Tensor) and alpha == 1.0
+def is_number(setting: object, number: float) -> bool:
+    """Tell whether a setting is this number; of a tensor, as it may be in a graph, nobody knows."""
+    return not isinstance(setting, Tensor) and setting == number
 
 
 def _betas(alpha: float | Tensor, radii: Drawn, angles: Drawn) -> Drawn:

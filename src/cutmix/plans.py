@@ -105,7 +105,7 @@ class Plan:
         """Tell whether nothing is blended, as far as this can be read: a graph takes other plans after this one."""
         if torch.compiler.is_compiling():
             return False
-        return self.opacity is OPAQUE or (self.is_readable and min(self.opacity.tolist()) == 1.0)
+        return self.opacity is OPAQUE or (self.is_readable and bool(self.opacity.numpy().min() == 1.0))
 
     @property
     def blends(self) -> bool:

@@ -1,5 +1,6 @@
 """Batches in an order of their own: skipped by drawing, or driven by the loader's state; each rank has its own stream."""
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -12,6 +13,7 @@ from cutmix.core.world import World
 from cutmix.trainer import Trainer
 from cutmix.trainer.batches.order import batches_of
 from cutmix.trainer.batches.sources import Use
+from cutmix.trainer.batches.streams import _lent
 
 stateful = pytest.importorskip(
     "torchdata.stateful_dataloader", reason="a StatefulDataLoader comes with torchdata, which is not installed"
@@ -24,7 +26,7 @@ class Rank(World):
     """A rank beside one whose stream is as long as ``OTHER`` tells."""
 
     def counts(self, number, *has_one):
-        return [(number, *has_one), (next(self.other, 0), 1)]
+        return [(number, *has_one), (next(self.other, 0), *has_one)]
 
     def gathered(self, value):
         return [value, value]
@@ -140,6 +142,34 @@ def test_a_rank_that_is_given_nothing_goes_along_in_evaluation_and_ends_the_epoc
         [[0, 1, 2], [0, 1, 2]],
     ]
     assert together(make, 3) == [[], [], []]
+
+
+@pytest.mark.parametrize("make", UNEVEN.values(), ids=UNEVEN)
+@pytest.mark.parametrize("limit", [1, 2, 3, 9])
+def test_a_limit_counts_the_batches_that_there_are_whoever_has_them(make, limit):
+    measured = counted(together(make, 3, limit=limit, measures=True))
+
+    assert (
+        measured
+        == {
+            1: [[0], [3], [0]],
+            2: [[0], [3], [3]],
+            3: [[0, 0], [3, 3], [3, 0]],
+            9: [[0, 0], [3, 3], [3, 0]],
+        }[limit]
+    )
+
+
+def test_what_is_lent_is_a_batch_and_not_the_memory_that_it_is_a_view_of():
+    class Sent(World):
+        def gathered(self, value):
+            sent.append(len(pickle.dumps(value)))
+            return [value, value]
+
+    sent = []
+    images = torch.zeros(1000, 100)
+    assert _lent([images[:1], "names"], 0, Sent(0, 2))[0].shape == (1, 100)
+    assert sent[0] < 2000
 
 
 def test_that_ranks_have_streams_of_their_own_and_that_batches_are_passed_over_is_said(capsys):

@@ -101,17 +101,20 @@ class CutMix(Recipe):
         self, size: tuple[int, ...], count: int, generator: torch.Generator | None
     ) -> tuple[Boxes, Opacity]:
         """Draw ``count`` boxes by the rule of these settings; partners are opaque in all of them."""
+        return self._draw_boxes(size, count, generator), OPAQUE if count == 1 else OPAQUE.expand(count)
+
+    def _draw_boxes(self, size: tuple[int, ...], count: int, generator: torch.Generator | None) -> Boxes:
         if self.bbox is not None:
             edges = [int(edge) for edge in self.bbox]
-            return boxes.fixed(edges[: len(size)], edges[len(size) :], count), OPAQUE
+            return boxes.fixed(edges[: len(size)], edges[len(size) :], count)
         if self.min_max is not None:
-            return _draw_between(*self.min_max, size, count, generator), OPAQUE
+            return _draw_between(*self.min_max, size, count, generator)
         length = 0.0 if self.length is None and self._has_no_alpha else self.length
         if length is None:
-            return self._draw_by_share(size, count, generator), OPAQUE
+            return self._draw_by_share(size, count, generator)
         extent, chances = boxes.extent(size), draw_chances(len(size), count, generator)
         sides = boxes.sides_for_length(length, extent, count)
-        return boxes.place_for(self.uniform_sampling)(sides, chances, extent), OPAQUE
+        return boxes.place_for(self.uniform_sampling)(sides, chances, extent)
 
     def _draw_by_share(self, size: tuple[int, ...], count: int, generator: torch.Generator | None) -> Boxes:
         """Draw what share of the image each box covers, then where it is."""

@@ -101,10 +101,8 @@ class OneOf(Mixer):
             return trusted_plan(partners, boxes.empty(len(size)), OPAQUE, size)
         choices = draw_choices(self.weights or (), batch, generator)
         regions = [recipe.draw_some(size, batch, generator) for recipe in recipes]
-        drawn = torch.stack([region for region, _ in regions])
-        opacity = torch.stack([opacity.expand(batch) for _, opacity in regions])
-        chosen = choices, torch.arange(batch)
-        return trusted_plan(partners, drawn[chosen], opacity[chosen], size)
+        drawn, opacity = (torch.stack(part)[choices, torch.arange(batch)] for part in zip(*regions, strict=True))
+        return trusted_plan(partners, drawn, opacity, size)
 
     @property
     def needs_labels(self) -> bool:

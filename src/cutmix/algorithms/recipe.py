@@ -21,7 +21,7 @@ from cutmix.algorithms.schedule import (
 )
 from cutmix.algorithms.settings import check_alpha, check_flag, check_p, check_spatial_dims
 from cutmix.core.time import Moment
-from cutmix.draws import PAIRINGS, Pairing, draw_coins
+from cutmix.draws import PAIRINGS, Pairing, draw_coins, is_number
 from cutmix.plans import OPAQUE, Plan, trusted_plan
 from cutmix.shapes import Boxes, Labels, Opacity
 
@@ -55,7 +55,7 @@ class Recipe(Mixer):
 
     def draw_some(self, size: tuple[int, ...], count: int, generator: torch.Generator | None) -> tuple[Boxes, Opacity]:
         """Draw ``count`` regions, and which of them are empty: all but the share ``p``."""
-        coins = None if _is_number(self.p, 1.0) else draw_coins(cast("float", self.p), count, generator)
+        coins = None if is_number(self.p, 1.0) else draw_coins(cast("float", self.p), count, generator)
         drawn, opacity = self.draw_regions(size, count, generator)
         return drawn if coins is None else torch.where(coins[:, None, None], drawn, 0), opacity
 
@@ -75,7 +75,7 @@ class Recipe(Mixer):
 
     @property
     def _has_no_alpha(self) -> bool:
-        return _is_number(self.alpha, 0.0)
+        return is_number(self.alpha, 0.0)
 
     def _check_settings(self) -> None:
         self._take_numbers()
@@ -94,8 +94,3 @@ class Recipe(Mixer):
             setting = getattr(self, name)
             if isinstance(setting, Tensor) and setting.ndim == 0 and not torch.compiler.is_compiling():
                 object.__setattr__(self, name, setting.item())
-
-
-def _is_number(setting: object, number: float) -> bool:
-    """Tell whether a setting is this number; of a tensor, as it may be in a graph, nobody knows."""
-    return not isinstance(setting, Tensor) and setting == number

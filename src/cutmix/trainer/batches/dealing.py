@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice, pairwise
+import math
+from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 FEWEST = 2
 """Samples that a batch is not cut below: one alone has no partner, and BatchNorm refuses it."""
@@ -72,6 +73,22 @@ def dealt(
             pieces.append(Piece(entry, first, count(entry)))
             first += pieces[-1].samples
         yield pieces if len(pieces) == size else fill(pieces, size)
+
+
+def limited(steps: Iterable[Sequence[int]], limit: int | None) -> Iterator[list[int]]:
+    """Let only the first ``limit`` batches of all ranks count, of ``steps`` with so many samples on each rank."""
+    left = math.inf if limit is None else limit
+    for step in steps:
+        if not left:
+            return
+        yield (counted := capped(step, left))
+        left -= sum(map(bool, counted))
+
+
+def capped(counts: Sequence[int], most: float) -> list[int]:
+    """Let only the first ``most`` batches count, of one step with so many samples on each rank."""
+    passed = accumulate(map(bool, counts), initial=0)
+    return [samples if before < most else 0 for samples, before in zip(counts, passed, strict=False)]
 
 
 def repeated(pieces: Round, size: int) -> Round:

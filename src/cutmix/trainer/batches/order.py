@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from cutmix.core.keyed import Keyed, Seeding, places
 from cutmix.keys import fold
-from cutmix.trainer.batches.dealing import Share, cut, dealt, repeated
+from cutmix.trainer.batches.dealing import Share, cut, dealt, limited, repeated
 from cutmix.trainer.batches.sources import (
     check,
     generators_of,
@@ -127,9 +127,10 @@ class DrawnBatches:
     def _taken(self) -> Steps:
         """Take the batches that a sampler has dealt to this rank; in training an epoch ends when one of them ends."""
         use = self._use
-        order = [piece for (piece,) in dealt(islice(self._samplers[0], use.own_limit), 1, repeated, self._count)]
-        counts = use.world.gathered([piece.samples if use.has_turn else 0 for piece in order])
+        order = [piece for (piece,) in dealt(islice(self._samplers[0], use.limit), 1, repeated, self._count)]
+        counts = use.world.gathered([piece.samples for piece in order])
         steps = [list(step) for step in zip_longest(*counts, fillvalue=0) if use.measures or all(step)]
+        steps = list(limited(steps, use.limit)) if use.measures else steps
         if not all(counts) and steps:  # who was dealt nothing goes along with what another rank was
             (lent,) = next(filter(None, use.world.gathered(order[:1])))
             order = order or [lent._replace(samples=0)]

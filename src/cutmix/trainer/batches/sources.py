@@ -32,18 +32,6 @@ class Use:
     aloud: bool = False  # whether to say what is to be known of a source
     count: Callable[[Batch], int] = num_samples
 
-    @property
-    def own_limit(self) -> int | None:
-        """Return the most batches that this rank fetches of its own ones: one at least, so that it keeps step."""
-        if self.limit is None or not self.measures:
-            return self.limit
-        return max(1, -(-(self.limit - self.world.rank) // self.world.size))
-
-    @property
-    def has_turn(self) -> bool:
-        """Tell whether this rank comes to have a turn within the limit: else nothing of what it fetches counts."""
-        return self.limit is None or not self.measures or self.world.rank < self.limit
-
 
 def limit_for(argument: str, batches: int) -> int | None:
     """Read how many batches to take at most; -1 is all of them, here None."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import islice
+import math
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, final
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cutmix.core.batch import to_device
 from cutmix.core.callback import Callback
 from cutmix.keys import fold
-from cutmix.trainer.batches.dealing import Share
+from cutmix.trainer.batches.dealing import Share, capped
 from cutmix.trainer.batches.sources import (
     generators_of,
     iterate,
@@ -23,11 +24,13 @@ from cutmix.trainer.batches.sources import (
     samplers_of,
 )
 from cutmix.trainer.callbacks.progress import say
+from cutmix.trees import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from cutmix.core.batch import Batch
+    from cutmix.core.world import World
     from cutmix.trainer.batches.sources import Source, Use
 
 _END = object()
@@ -131,22 +134,44 @@ def _in_step(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batch, Share 
     In training an epoch ends for all of them when one stream ends; in evaluation a rank that is through goes along,
     with its last batch, or another rank's where it has none.
     """
-    world, last = use.world, _END
-    if world.size == 1:
-        yield from ((batch, None) for batch in batches)
-        return
+    if use.world.size == 1:
+        return zip(batches, repeat(None))
+    return _measured_in_step(batches, use) if use.measures else _trained_in_step(batches, use)
+
+
+def _trained_in_step(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batch, Share]]:
     while True:
         batch = next(batches, _END)
+        counts = [samples for (samples,) in use.world.counts(0 if batch is _END else use.count(batch))]
+        if not all(counts):
+            return
+        yield batch, Share.of(use.world.rank, counts)
+
+
+def _measured_in_step(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batch, Share]]:
+    world, last, left = use.world, _END, math.inf if use.limit is None else use.limit
+    while left:
+        batch = next(batches, _END)
         last = last if batch is _END else batch
-        told = world.counts(use.count(batch) if use.has_turn and batch is not _END else 0, last is not _END)
+        told = world.counts(0 if batch is _END else use.count(batch), last is not _END)
         counts, have_one = zip(*told, strict=True)
-        if not (any if use.measures else all)(counts):
+        if not any(counts):
             return
         if not all(have_one):
-            lender = have_one.index(1)
-            lent = world.gathered(to_device(last, torch.device("cpu")) if world.rank == lender else None)[lender]
+            lent = _lent(last, have_one.index(1), world)
             last = lent if last is _END else last
-        yield last, Share.of(world.rank, list(counts))
+        counts = capped(counts, left)
+        left -= sum(map(bool, counts))
+        yield last, Share.of(world.rank, counts)
+
+
+def _lent(batch: Batch, lender: int, world: World) -> Batch:
+    """Return the batch of the ``lender``, on the host: what it holds, not the memory that it is a view of."""
+
+    def own(leaf: Any) -> Any:  # noqa: ANN401 - whatever a batch holds
+        return leaf.to("cpu", copy=True) if isinstance(leaf, Tensor) else leaf
+
+    return world.gathered(walk(batch, own) if world.rank == lender else None)[lender]
 
 
 def _say_own_streams(use: Use) -> None:
@@ -165,4 +190,4 @@ def _least_of_all(source: object, use: Use) -> int | None:
 
 
 def _end(use: Use, start: int, passed: int) -> int | None:
-    return None if use.own_limit is None else passed + use.own_limit - start
+    return None if use.limit is None else passed + use.limit - start
