@@ -104,7 +104,7 @@ def speed_table() -> str:
     return "\n".join([table(["", *works], rows), "", f"{measured_on(result)}; {'; '.join([*versions, *missing])}."])
 
 
-def musts_table(folder: Path = RESULTS) -> str:
+def musts_table(folder: Path | None = None) -> str:
     """Return what was promised of the op, and what was measured."""
     results = {name: read(name, folder) for name in ("op_speed", "plan", "loss", "op_growth", "op_threads")}
     rows = [
@@ -264,9 +264,9 @@ def machine_of(result: dict) -> str:
     return f"{result['machine']['processor']}, {result['machine']['cores']} cores"
 
 
-def read(name: str, folder: Path = RESULTS) -> dict:
+def read(name: str, folder: Path | None = None) -> dict:
     """Read one result."""
-    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads(((folder or RESULTS) / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def rewritten(page: str) -> str:
