@@ -76,7 +76,7 @@ def draw_beta_and_chances(
 
 def is_number(setting: object, number: float) -> bool:
     """Tell whether a setting is this number; of a tensor, as it may be in a graph, nobody knows."""
-    return not isinstance(setting, Tensor) and setting == number
+    return not isinstance(setting, Tensor) and bool(setting == number)  # numpy has a bool of its own
 
 
 def _betas(alpha: float | Tensor, radii: Drawn, angles: Drawn) -> Drawn:
