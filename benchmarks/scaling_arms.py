@@ -25,6 +25,7 @@ from cutmix.keys import generator_for
 from cutmix.losses import mixed
 from cutmix.models import resnet8
 from cutmix.trainer import Trainer
+from cutmix.trainer.processes import join
 
 RANK, WORLD = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 CLASSES, WARM_UP = 10, 2
@@ -165,13 +166,10 @@ def seconds(run: Arm) -> float:
 def main(what: str, trials: int, steps: int, told: Path) -> None:
     """Measure, and let rank 0 tell."""
     torch.manual_seed(0)
-    if WORLD > 1:
-        distributed.init_process_group("gloo")
+    join()  # which leaves in good order too, where gloo's threads would abort the process
     result = {"overhead": overhead, "training": training}[what](trials, steps)
     if RANK == 0:
         told.write_text(json.dumps(result), encoding="utf-8")
-    if WORLD > 1:
-        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
