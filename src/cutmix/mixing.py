@@ -79,8 +79,7 @@ def mix_checked(  # noqa: PLR0913 - as mix
     _check_partners(plan, {**input_source, **label_source})
     outs = dict.fromkeys(inputs)
     if out is not None:
-        sides = (labels,) if label_source is labels else (labels, label_source)
-        held = [leaf for side in sides for path, leaf in side.items() if rules[path] == "label"]
+        held = [leaf for path, leaf in _both(labels, label_source) if rules[path] == "label"]
         outs = inputs if out is images else _like("out", out, inputs, "images")
         check_outs(inputs, outs, input_source, held)
     # The targets first: masks may lie in the memory that the images are written to.
@@ -147,8 +146,7 @@ def check_source_and_out(images: Images, targets: Tree, source: tuple[Images, Tr
     source_images, source_labels = (inputs, labels) if source is None else _checked_sources(inputs, labels, source)
     if out is not None:
         check_images(out, "out")
-        sides = (labels,) if source_labels is labels else (labels, source_labels)
-        check_outs(inputs, {"images": out}, source_images, [leaf for side in sides for leaf in side.values()])
+        check_outs(inputs, {"images": out}, source_images, [leaf for _, leaf in _both(labels, source_labels)])
 
 
 def partners_of(targets: Tree, plan: Plan | Stencil) -> Any:  # noqa: ANN401 - as the targets are built
@@ -353,6 +351,11 @@ def _like(argument: str, given: Tree, leaves: Leaves, name: str) -> Leaves:
     for path, leaf in found.items():
         check_images(leaf, argument if path == name else f"{argument} for {path}")
     return found
+
+
+def _both(labels: Leaves, source: Leaves) -> list[tuple[str, Tensor]]:
+    """List the leaves of both, once where the partners' labels are the batch's own."""
+    return [*labels.items()] if source is labels else [*labels.items(), *source.items()]
 
 
 def _checked_sources(inputs: Leaves, labels: Leaves, source: tuple[Tree, Tree]) -> tuple[Leaves, Leaves]:

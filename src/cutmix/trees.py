@@ -74,7 +74,7 @@ def replaced(tree: Tree, parts: Mapping[Any, Any]) -> Tree:
         items = [parts.get(key, part) for key, part in (_parts(tree) or {}).items()]
         return type(tree)(*items) if _has_fields(tree) else type(tree)(items)
     fresh = type(tree)(tree) if type(tree) in (list, dict) else copy.copy(tree)  # torch.compile copies no dict
-    holds_items = isinstance(fresh, _WITH_ITEMS)
+    holds_items = type(fresh) is list or isinstance(fresh, _WITH_ITEMS)  # which is slow to ask
     for key, part in parts.items():
         if holds_items:
             fresh[key] = part

@@ -44,10 +44,6 @@ def set_item(batch: Batch, key: Key, value: Any) -> Batch:  # noqa: ANN401
     if isinstance(key, tuple):
         return key[1](batch, value)
     get_item(batch, key)
-    if type(batch) is list and type(key) is int:  # what most batches are
-        fresh = batch.copy()
-        fresh[key] = value
-        return fresh
     if isinstance(batch, tuple) and isinstance(key, int):
         key = getattr(batch, "_fields", range(len(batch)))[key]
     return replaced(batch, {key: value})

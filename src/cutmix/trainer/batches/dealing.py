@@ -75,20 +75,16 @@ def dealt(
         yield pieces if len(pieces) == size else fill(pieces, size)
 
 
-def limited(steps: Iterable[Sequence[int]], limit: int | None) -> Iterator[list[int]]:
-    """Let only the first ``limit`` batches of all ranks count, of ``steps`` with so many samples on each rank."""
+def limited(steps: Iterable[tuple[Any, Sequence[int]]], limit: int | None) -> Iterator[tuple[Any, list[int]]]:
+    """Let only the first ``limit`` batches of all ranks count, of steps with so many samples on each rank."""
     left = math.inf if limit is None else limit
-    for step in steps:
-        if not left:
-            return
-        yield (counted := capped(step, left))
+    for what, counts in steps:
+        passed = accumulate(map(bool, counts), initial=0)
+        counted = [samples if before < left else 0 for samples, before in zip(counts, passed, strict=False)]
+        yield what, counted
         left -= sum(map(bool, counted))
-
-
-def capped(counts: Sequence[int], most: float) -> list[int]:
-    """Let only the first ``most`` batches count, of one step with so many samples on each rank."""
-    passed = accumulate(map(bool, counts), initial=0)
-    return [samples if before < most else 0 for samples, before in zip(counts, passed, strict=False)]
+        if not left:  # before the next step is asked for
+            return
 
 
 def repeated(pieces: Round, size: int) -> Round:

@@ -130,7 +130,7 @@ class DrawnBatches:
         order = [piece for (piece,) in dealt(islice(self._samplers[0], use.limit), 1, repeated, self._count)]
         counts = use.world.gathered([piece.samples for piece in order])
         steps = [list(step) for step in zip_longest(*counts, fillvalue=0) if use.measures or all(step)]
-        steps = list(limited(steps, use.limit)) if use.measures else steps
+        steps = [step for _, step in limited(enumerate(steps), use.limit)] if use.measures else steps
         if not all(counts) and steps:  # who was dealt nothing goes along with what another rank was
             (lent,) = next(filter(None, use.world.gathered(order[:1])))
             order = order or [lent._replace(samples=0)]

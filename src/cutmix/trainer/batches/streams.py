@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, final
 
@@ -12,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from cutmix.core.callback import Callback
 from cutmix.keys import fold
-from cutmix.trainer.batches.dealing import Share, capped
+from cutmix.trainer.batches.dealing import Share, limited
 from cutmix.trainer.batches.sources import (
     generators_of,
     iterate,
@@ -136,21 +135,22 @@ def _in_step(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batch, Share 
     """
     if use.world.size == 1:
         return zip(batches, repeat(None))
-    return _measured_in_step(batches, use) if use.measures else _trained_in_step(batches, use)
+    steps = limited(_to_the_last(batches, use), use.limit) if use.measures else _to_the_first_end(batches, use)
+    return ((batch, Share.of(use.world.rank, counts)) for batch, counts in steps)
 
 
-def _trained_in_step(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batch, Share]]:
+def _to_the_first_end(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batch, list[int]]]:
     while True:
         batch = next(batches, _END)
         counts = [samples for (samples,) in use.world.counts(0 if batch is _END else use.count(batch))]
         if not all(counts):
             return
-        yield batch, Share.of(use.world.rank, counts)
+        yield batch, counts
 
 
-def _measured_in_step(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batch, Share]]:
-    world, last, left = use.world, _END, math.inf if use.limit is None else use.limit
-    while left:
+def _to_the_last(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batch, tuple[int, ...]]]:
+    world, last = use.world, _END
+    while True:
         batch = next(batches, _END)
         last = last if batch is _END else batch
         told = world.counts(0 if batch is _END else use.count(batch), last is not _END)
@@ -160,9 +160,7 @@ def _measured_in_step(batches: Iterator[Batch], use: Use) -> Iterator[tuple[Batc
         if not all(have_one):
             lent = _lent(last, have_one.index(1), world)
             last = lent if last is _END else last
-        counts = capped(counts, left)
-        left -= sum(map(bool, counts))
-        yield last, Share.of(world.rank, counts)
+        yield last, counts
 
 
 def _lent(batch: Batch, lender: int, world: World) -> Batch:
