@@ -7,6 +7,7 @@ import os
 import warnings
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from time import sleep
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
@@ -41,6 +42,7 @@ def join(device: torch.device | None = None) -> World:
             return World()
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         atexit.register(_leave)
+    _fork_in_peace()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if dist.get_world_size() == 1:
@@ -236,6 +238,21 @@ def _place() -> torch.device:
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
-        # A thread of gloo's may have the last tensors still to let go of. It needs the interpreter for that, and where
-        # that has ended it aborts the process.
-        sleep(0.1)
+        sleep(0.1)  # as in ``_rest``: where the interpreter has ended, a thread that enters it aborts the process
+
+
+@cache
+def _fork_in_peace() -> None:
+    """Let gloo's threads rest at each fork, which is how loaders start their workers.
+
+    Where a thread enters the interpreter in that moment, a lock stays shut in the worker, which then hangs before its
+    first line, in Pythons without https://github.com/python/cpython/pull/112336.
+    """
+    if hasattr(os, "register_at_fork"):  # Windows has no fork
+        os.register_at_fork(before=_rest)
+
+
+def _rest() -> None:
+    """Give gloo's threads time to let go of what they have sent: they may be the last, and enter the interpreter."""
+    if dist.is_initialized():
+        sleep(0.002)
