@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 
 from cutmix import CutMix, backends
 from cutmix.backends import mix_images
+from cutmix.backends.kernels import PAST_CACHE, paste
 from cutmix.boxes import fixed
 from cutmix.plans import Plan
 from strategies import DTYPES, numbered, permutations, plans
@@ -116,6 +117,30 @@ def test_in_place_any_partners_may_be_pasted(backend, plan):
     fresh = mix_images(images, plan, backend="reference")
 
     assert torch.equal(mix_images(images, plan, out=images, backend=backend), fresh)
+
+
+@pytest.mark.parametrize("size", [(32, 72), (16, 100), (96,), (8, 4, 80)])
+@given(
+    dtype=dtypes,
+    per_sample=st.booleans(),
+    seed=st.integers(0, 2**32),
+    is_last=st.booleans(),
+)
+def test_a_buffer_larger_than_the_cache_is_filled_past_it_with_the_same_bytes(size, dtype, per_sample, seed, is_last):
+    images = numbered(4, 4, *size, dtype=dtype)
+    if is_last:
+        images = images.movedim(1, -1).contiguous().movedim(-1, 1)
+    recipe = CutMix(per_sample=per_sample, spatial_dims=tuple(range(2, images.ndim)))
+    plan = recipe.draw(images.shape, generator=torch.Generator().manual_seed(seed))
+    with (
+        patch("cutmix.backends.compiled._cache_bytes", return_value=0.0),
+        patch("cutmix.backends.compiled.paste", wraps=paste) as called,
+    ):
+        mixed = mix_images(images, plan, out=torch.empty_like(images), backend="compiled")
+
+    *_, way, _, _ = called.call_args.args
+    assert way == PAST_CACHE
+    assert same_bytes(mixed, mix_images(images, plan, backend="reference"))
 
 
 @pytest.mark.parametrize("backend", OPAQUE_ONLY)

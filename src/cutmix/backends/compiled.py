@@ -11,12 +11,25 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from cutmix.backends.kernels import NO_PERMUTATION, NOBODY, Batch, Size, normalize, paste, walk
+from cutmix.backends.kernels import (
+    CACHE_LINE,
+    IN_RUNS,
+    IN_SLABS,
+    NO_PERMUTATION,
+    NOBODY,
+    PAST_CACHE,
+    Batch,
+    Size,
+    normalize,
+    paste,
+    walk,
+)
 from cutmix.backends.walking import CannotMixError, no_permutation
 from cutmix.memory import is_same
 from cutmix.plans import Plan
@@ -70,9 +83,12 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
         saved = torch.empty(min(torch.get_num_threads(), rows) * room, dtype=torch.uint8)
         _in_parts(walk, plan, samples, images, *placed, *numbers, saved.data_ptr(), room, most=rows)
     else:
-        # New memory costs most where it is first written to, and only once is best; a buffer rather likes long runs.
-        in_slabs = out is None and images.nbytes >= LARGE_SAMPLE * plan.batch
-        _in_parts(paste, plan, samples, images, *placed, *numbers, in_slabs)
+        way = IN_RUNS
+        if out is None:  # new memory costs most where it is first written to, and only once is best
+            way = IN_SLABS if images.nbytes >= LARGE_SAMPLE * plan.batch else IN_RUNS
+        elif 2 * images.nbytes > _cache_bytes() and _is_in_lines(numbers[0], *placed):
+            way = PAST_CACHE  # where it would not stay
+        _in_parts(paste, plan, samples, images, *placed, *numbers, way)
     return mixed
 
 
@@ -130,6 +146,25 @@ def _threads() -> ThreadPoolExecutor:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_threads.cache_clear)
     return ThreadPoolExecutor(os.cpu_count(), "cutmix")
+
+
+@cache
+def _cache_bytes() -> float:
+    """Return how much the largest cache of this machine holds; where the system does not tell, without end."""
+    told = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    return max((int(size.read_text().strip().removesuffix("K")) * 1024 for size in told), default=math.inf)
+
+
+def _is_in_lines(size: Size, out: Batch, own: Batch, source: Batch) -> bool:
+    """Tell whether ``out`` is a buffer whose samples fill lines of the cache, and all three are dense and lie alike."""
+    if out.start in (own.start, source.start) or own[1:] != out[1:] or source[1:] != out[1:]:
+        return False
+    row = dense = size.last * out.place
+    for count, step in ((size.second, out.second), (size.first, out.first), (size.outers, out.outer)):
+        if count > 1 and step != dense:
+            return False
+        dense *= count
+    return out.sample == dense and row >= CACHE_LINE and out.start % CACHE_LINE == dense % CACHE_LINE == 0
 
 
 def _size(plan: Plan, source: int, layout: Layout) -> Size:

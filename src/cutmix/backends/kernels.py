@@ -51,15 +51,17 @@ class Share(NamedTuple):
 CACHE_LINE, SHORT, PAGE = 64, 256, 4096
 """In bytes. Processors do not foresee where the next row begins, so it is asked for while this one is copied; but for
 short ones, where that costs more than it brings, and for long ones, which they follow by themselves."""
+IN_RUNS, IN_SLABS, PAST_CACHE = 0, 1, 2
+"""How to paste: each sample in one run, and its box over it; no place twice; no place twice, and past the cache."""
 FINE, NOBODY, NO_PERMUTATION = 0, 1, 2
 """What a kernel says of the partners; it writes nothing unless they are fine."""
 
 
 @compiled
-def paste(out, own, source, size, partners, boxes, slabs, part, parts):  # noqa: ANN001, ANN201, PLR0913 - numba infers
+def paste(out, own, source, size, partners, boxes, way, part, parts):  # noqa: ANN001, ANN201, PLR0913 - numba infers
     """Fill the ``part``-th share of the samples of ``out`` with their own images, and their boxes from ``source``.
 
-    In ``slabs``, around the boxes, no place is written twice; without them a sample is copied in one run.
+    Past the cache go samples that are dense and lie alike in all three, where in ``out`` each fills lines of the cache.
     """
     batch = len(partners)
     if not _are_there(partners, size.source):
@@ -67,12 +69,17 @@ def paste(out, own, source, size, partners, boxes, slabs, part, parts):  # noqa:
     whole = np.array([[0, 0, 0], [size.first, size.second, size.last]])
     all_rows = Share(0, size.first, 0, size.outers * size.first)
     for sample in range(batch * part // parts, batch * (part + 1) // parts):
-        box = _box_of(boxes, sample)
-        if slabs:
+        box, partner = _box_of(boxes, sample), partners[sample]
+        if way == PAST_CACHE:
+            _stream(box, size, out, sample, own, source, partner)
+            continue
+        if way == IN_SLABS:
             _copy_around(box, whole, all_rows, out, own, sample)
         elif out.start != own.start:
             _copy_box(whole, all_rows, out, sample, own, sample)
-        _copy_box(box, all_rows, out, sample, source, partners[sample])
+        _copy_box(box, all_rows, out, sample, source, partner)
+    if way == PAST_CACHE:
+        _fence()
     return FINE
 
 
@@ -86,6 +93,39 @@ def _copy_around(box, whole, share, out, own, sample):  # noqa: ANN001, ANN202
         _copy_box(before, share, out, sample, own, sample)
         _copy_box(behind, share, out, sample, own, sample)
         rest[:, axis] = box[:, axis]
+
+
+@compiled
+def _stream(box, size, out, sample, own, source, partner):  # noqa: ANN001, ANN202, PLR0913
+    """Write a sample past the cache, in the order of memory; ``at`` is how far it has come."""
+    to, shown = out.start + sample * out.sample, own.start + sample * own.sample
+    pasted = source.start + partner * source.sample
+    row, run = size.last * out.place, (box[1, 2] - box[0, 2]) * out.place
+    outer, first, second = 0, box[0, 0], box[0, 1]
+    following = (first * size.second + second) * row + box[0, 2] * out.place
+    seam, at = np.empty(CACHE_LINE, dtype=np.uint8), 0
+    for _ in range(size.outers * (box[1, 0] - box[0, 0]) * (box[1, 1] - box[0, 1]) if run else 0):
+        start, second = following, second + 1
+        if second == box[1, 1]:
+            first, second = first + 1, box[0, 1]
+        if first == box[1, 0]:
+            outer, first = outer + 1, box[0, 0]
+        following = ((outer * size.first + first) * size.second + second) * row + box[0, 2] * out.place
+        for origin, stop in ((shown, start), (pasted, start + run)):
+            while at + CACHE_LINE <= stop:
+                _stream_line(to + at, origin + at)
+                at += CACHE_LINE
+            if at < stop:  # both show in this line, and the next run may begin in it
+                line = seam.ctypes.data
+                _memcpy(line, shown + at, CACHE_LINE)
+                for begin in (start, following):
+                    left, right = max(begin, at), min(begin + run, at + CACHE_LINE)
+                    if left < right:
+                        _memcpy(line + left - at, pasted + left, right - left)
+                _stream_line(to + at, line)
+                at += CACHE_LINE
+    for rest in range(at, size.outers * size.first * size.second * row, CACHE_LINE):
+        _stream_line(to + rest, shown + rest)
 
 
 @compiled
@@ -238,3 +278,32 @@ def _prefetch(_, at):  # noqa: ANN001, ANN202, ARG001 - typed below
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
+
+
+@intrinsic
+def _stream_line(_, to, at):  # noqa: ANN001, ANN202, ARG001 - typed below
+    """Copy what fills a line of the cache, from any address to where a line begins, past the cache.
+
+    An ordinary store has the line read first, a third of all that a copy moves.
+    """
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:  # noqa: ANN401 - llvm's own
+        target, origin = arguments
+        pointer = ir.VectorType(ir.IntType(8), CACHE_LINE).as_pointer()
+        line = builder.load(builder.inttoptr(origin, pointer), align=1)
+        store = builder.store(line, builder.inttoptr(target, pointer), align=CACHE_LINE)
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def _fence(_):  # noqa: ANN001, ANN202 - typed below
+    """Wait until all threads can see what was written past the cache."""
+
+    def generate(context: Any, builder: Any, *_: Any) -> Any:  # noqa: ANN401 - llvm's own
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
