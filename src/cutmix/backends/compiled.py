@@ -96,7 +96,7 @@ def mix_normalize(images: Images, plan: Plan, table: Table, out: Images) -> Imag
     """Fill ``out`` with what ``table`` has for each pixel that shows, in one pass; partners must be opaque."""
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[out.element_size()]  # bfloat16 is unknown to numpy
     values = table.contiguous().view(bits).numpy()
-    numbers = values, plan.partners.numpy(), plan.boxes.numpy()
+    numbers = values, plan.partners.numpy(), _boxes(plan)
     _in_parts(normalize, plan, len(images), out, out.view(bits).numpy(), images.numpy(), *numbers)
     return out
 

@@ -35,22 +35,35 @@ class Size(NamedTuple):
     last: int
 
 
+class Box(NamedTuple):
+    """Where a box starts and stops along each of its three axes: in plain numbers, which a loop keeps in registers."""
+
+    first: int
+    first_stop: int
+    second: int
+    second_stop: int
+    last: int
+    last_stop: int
+
+
 class Share(NamedTuple):
     """A thread's share of the rows of every outer part: of ``rows`` from ``first`` on, counted through all parts.
 
     A row of an image belongs to one share, whatever the box, and rows beside each other to the same one: two threads
-    that write to one cache line would wait for each other.
+    that write to one cache line would wait for each other. The outer parts in which it has any are ``outer`` and those
+    before ``outers``.
     """
 
     first: int
     rows: int
     start: int
     stop: int
+    outer: int
+    outers: int
 
 
-CACHE_LINE, SHORT, PAGE = 64, 256, 4096
-"""In bytes. Processors do not foresee where the next row begins, so it is asked for while this one is copied; but for
-short ones, where that costs more than it brings, and for long ones, which they follow by themselves."""
+CACHE_LINE = 64
+"""In bytes."""
 IN_RUNS, IN_SLABS, PAST_CACHE = 0, 1, 2
 """How to paste: each sample in one run, and its box over it; no place twice; no place twice, and past the cache."""
 FINE, NOBODY, NO_PERMUTATION = 0, 1, 2
@@ -66,8 +79,8 @@ def paste(out, own, source, size, partners, boxes, way, part, parts):  # noqa: A
     batch = len(partners)
     if not _are_there(partners, size.source):
         return NOBODY
-    whole = np.array([[0, 0, 0], [size.first, size.second, size.last]])
-    all_rows = Share(0, size.first, 0, size.outers * size.first)
+    whole = Box(0, size.first, 0, size.second, 0, size.last)
+    all_rows = _share(0, size.first, 0, size.outers * size.first)
     for sample in range(batch * part // parts, batch * (part + 1) // parts):
         box, partner = _box_of(boxes, sample), partners[sample]
         if way == PAST_CACHE:
@@ -76,8 +89,8 @@ def paste(out, own, source, size, partners, boxes, way, part, parts):  # noqa: A
         if way == IN_SLABS:
             _copy_around(box, whole, all_rows, out, own, sample)
         elif out.start != own.start:
-            _copy_box(whole, all_rows, out, sample, own, sample)
-        _copy_box(box, all_rows, out, sample, source, partner)
+            _copy_box(whole, all_rows, out, sample, own, sample, 0)
+        _copy_box(box, all_rows, out, sample, source, partner, 0)
     if way == PAST_CACHE:
         _fence()
     return FINE
@@ -86,13 +99,16 @@ def paste(out, own, source, size, partners, boxes, way, part, parts):  # noqa: A
 @compiled
 def _copy_around(box, whole, share, out, own, sample):  # noqa: ANN001, ANN202
     """Copy what lies outside of a box, in slabs: before and behind it along each axis, within it along those before."""
-    rest = whole.copy()
-    for axis in range(3):
-        before, behind = rest.copy(), rest.copy()
-        before[1, axis], behind[0, axis] = box[0, axis], box[1, axis]
-        _copy_box(before, share, out, sample, own, sample)
-        _copy_box(behind, share, out, sample, own, sample)
-        rest[:, axis] = box[:, axis]
+    top, bottom, left, right = box.first, box.first_stop, box.second, box.second_stop
+    for slab in (
+        Box(0, top, 0, whole.second_stop, 0, whole.last_stop),
+        Box(bottom, whole.first_stop, 0, whole.second_stop, 0, whole.last_stop),
+        Box(top, bottom, 0, left, 0, whole.last_stop),
+        Box(top, bottom, right, whole.second_stop, 0, whole.last_stop),
+        Box(top, bottom, left, right, 0, box.last),
+        Box(top, bottom, left, right, box.last_stop, whole.last_stop),
+    ):
+        _copy_box(slab, share, out, sample, own, sample, 0)
 
 
 @compiled
@@ -100,17 +116,17 @@ def _stream(box, size, out, sample, own, source, partner):  # noqa: ANN001, ANN2
     """Write a sample past the cache, in the order of memory; ``at`` is how far it has come."""
     to, shown = out.start + sample * out.sample, own.start + sample * own.sample
     pasted = source.start + partner * source.sample
-    row, run = size.last * out.place, (box[1, 2] - box[0, 2]) * out.place
-    outer, first, second = 0, box[0, 0], box[0, 1]
-    following = (first * size.second + second) * row + box[0, 2] * out.place
+    row, run = size.last * out.place, (box.last_stop - box.last) * out.place
+    outer, first, second = 0, box.first, box.second
+    following = (first * size.second + second) * row + box.last * out.place
     seam, at = np.empty(CACHE_LINE, dtype=np.uint8), 0
-    for _ in range(size.outers * (box[1, 0] - box[0, 0]) * (box[1, 1] - box[0, 1]) if run else 0):
+    for _ in range(size.outers * (box.first_stop - box.first) * (box.second_stop - box.second) if run else 0):
         start, second = following, second + 1
-        if second == box[1, 1]:
-            first, second = first + 1, box[0, 1]
-        if first == box[1, 0]:
-            outer, first = outer + 1, box[0, 0]
-        following = ((outer * size.first + first) * size.second + second) * row + box[0, 2] * out.place
+        if second == box.second_stop:
+            first, second = first + 1, box.second
+        if first == box.first_stop:
+            outer, first = outer + 1, box.first
+        following = ((outer * size.first + first) * size.second + second) * row + box.last * out.place
         for origin, stop in ((shown, start), (pasted, start + run)):
             while at + CACHE_LINE <= stop:
                 _stream_line(to + at, origin + at)
@@ -147,7 +163,7 @@ def walk(images, size, partners, boxes, saved, room, part, parts):  # noqa: ANN0
     row_bytes = size.second * second
     together = room // row_bytes
     for row in range(start, stop, together):
-        share = Share(first, rows, row, min(row + together, stop))
+        share = _share(first, rows, row, min(row + together, stop))
         spare_start = saved + part * room - (row + first) * row_bytes
         spare = Batch(spare_start, 0, rows * row_bytes, row_bytes, second, images.place)
         _walk_rows(images, spare, partners, boxes, share)
@@ -164,14 +180,15 @@ def _walk_rows(images, spare, partners, boxes, share):  # noqa: ANN001, ANN202
         last = start
         while partners[last] != start:
             last = partners[last]
-        _copy_box(_box_of(boxes, last), share, spare, 0, images, start)
+        _copy_box(_box_of(boxes, last), share, spare, 0, images, start, 0)
         sample = start
         while sample != last:
-            done[sample] = True
-            _copy_box(_box_of(boxes, sample), share, images, sample, images, partners[sample])
-            sample = partners[sample]
+            done[sample], partner = True, partners[sample]
+            box, read = _box_of(boxes, sample), _corner(images, partners[partner], _box_of(boxes, partner))
+            _copy_box(box, share, images, sample, images, partner, read - _corner(images, partner, box))
+            sample = partner
         done[last] = True
-        _copy_box(_box_of(boxes, last), share, images, last, spare, 0)
+        _copy_box(_box_of(boxes, last), share, images, last, spare, 0, 0)
 
 
 @compiled
@@ -186,8 +203,8 @@ def normalize(out, images, table, partners, boxes, part, parts):  # noqa: ANN001
     for sample in range(batch * part // parts, batch * (part + 1) // parts):
         own, pasted, box = images[sample], images[partners[sample]], _box_of(boxes, sample)
         for row in range(height):
-            inside = box[0, 0] <= row < box[1, 0]
-            left, right = (box[0, 1], box[1, 1]) if inside else (width, width)
+            inside = box.first <= row < box.first_stop
+            left, right = (box.last, box.last_stop) if inside else (width, width)
             for channel in range(channels):
                 shown, values = out[sample, channel, row], table[channel]
                 _look_up(shown[:left], own[channel, row, :left], values)
@@ -209,42 +226,47 @@ def _are_there(partners, samples):  # noqa: ANN001, ANN202
 
 @compiled
 def _box_of(boxes, sample):  # noqa: ANN001, ANN202
-    return boxes[min(sample, len(boxes) - 1)]
+    starts, stops = boxes[min(sample, len(boxes) - 1)]
+    return Box(starts[0], stops[0], starts[1], stops[1], starts[2], stops[2])
 
 
 @compiled
-def _copy_box(box, share, out, sample, source, partner):  # noqa: ANN001, ANN202
-    """Copy a thread's share of the rows of a box."""
-    seconds, run = box[1, 1] - box[0, 1], (box[1, 2] - box[0, 2]) * out.place
-    to, at = _corner(out, sample, box), _corner(source, partner, box)
-    outers = -(-share.stop // share.rows) if share.rows else 0
+def _share(first, rows, start, stop):  # noqa: ANN001, ANN202
+    return Share(first, rows, start, stop, start // rows if rows else 0, -(-stop // rows) if rows else 0)
+
+
+@compiled
+def _copy_box(box, share, out, sample, source, partner, ahead):  # noqa: ANN001, ANN202, PLR0913
+    """Copy a thread's share of the rows of a box; what is read next lies so many bytes ``ahead`` of each, or 0."""
+    seconds, run = box.second_stop - box.second, (box.last_stop - box.last) * out.place
+    to, at, outers = _corner(out, sample, box), _corner(source, partner, box), share.outers
     whole = share.start == 0 and share.stop == outers * share.rows
     if whole and _is_dense(box, outers, out) and _is_dense(box, outers, source):
-        _memcpy(to, at, outers * (box[1, 0] - box[0, 0]) * seconds * run)
+        _memcpy(to, at, outers * (box.first_stop - box.first) * seconds * run)
         return
-    for outer in range(share.start // share.rows if share.rows else 0, outers):
+    for outer in range(share.outer, outers):
         passed = outer * share.rows - share.first
-        for row in range(max(box[0, 0], share.start - passed), min(box[1, 0], share.stop - passed)):
-            first = row - box[0, 0]
+        for row in range(max(box.first, share.start - passed), min(box.first_stop, share.stop - passed)):
+            first = row - box.first
             target = to + outer * out.outer + first * out.first
             origin = at + outer * source.outer + first * source.first
-            if SHORT <= run <= PAGE:
-                for line in range(0, run, CACHE_LINE):
-                    _prefetch(origin + source.first + line)
+            if ahead:
+                _prefetch(origin + ahead)
             for second in range(seconds):
                 _memcpy(target + second * out.second, origin + second * source.second, run)
 
 
 @compiled
 def _corner(batch, sample, box):  # noqa: ANN001, ANN202
-    inside = box[0, 0] * batch.first + box[0, 1] * batch.second + box[0, 2] * batch.place
+    inside = box.first * batch.first + box.second * batch.second + box.last * batch.place
     return batch.start + sample * batch.sample + inside
 
 
 @compiled
 def _is_dense(box, outers, batch):  # noqa: ANN001, ANN202
     """Tell whether the box's runs follow each other without a gap."""
-    firsts, seconds, run = box[1, 0] - box[0, 0], box[1, 1] - box[0, 1], (box[1, 2] - box[0, 2]) * batch.place
+    firsts, seconds = box.first_stop - box.first, box.second_stop - box.second
+    run = (box.last_stop - box.last) * batch.place
     return (
         (batch.second == run or seconds == 1)
         and (batch.first == seconds * run or firsts == 1)
