@@ -20,8 +20,12 @@ def is_leaf(part: object) -> bool:
         return True
     if not isinstance(part, SEQUENCES):
         return False
-    # A tuple that answers torch's functions stands for one tensor.
-    return hasattr(part, "__torch_function__") or all(isinstance(item, _PLAIN) for item in part)
+    if hasattr(part, "__torch_function__"):  # a tuple that answers torch's functions stands for one tensor
+        return True
+    for item in part:  # noqa: SIM110 - a generator would be slow, once a batch
+        if not isinstance(item, _PLAIN):
+            return False
+    return True
 
 
 def walk(tree: Tree, act: Callable[[Any], Any], is_leaf: Callable[[object], bool] = is_leaf) -> Tree:

@@ -78,9 +78,9 @@ def test_ranks_that_draw_another_order_are_found_out(other):
     told = []
 
     class Telling(World):
-        def gathered(self, value):
-            told.append(value)
-            return [value]
+        def counts(self, *numbers):
+            told.append(numbers)
+            return [numbers]
 
     def draw(length=64, batch_size=4, limit=None, seed=0, *, shuffle=True):
         loader = DataLoader(range(length), batch_size, shuffle=shuffle)

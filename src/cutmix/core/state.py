@@ -79,7 +79,7 @@ class State:
     @property
     def plan_rank(self) -> int:
         """Return the rank that plans are keyed by: each draws its own, unless ``same_plans`` is set."""
-        return 0 if self.same_plans else self.rank
+        return 0 if self.same_plans else self.world.rank
 
     @property
     def train_figures(self) -> dict[str, Figure]:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias, final
 
 Unit: TypeAlias = Literal["ep", "ba", "sp"]
 _UNITS: dict[str, Unit] = {"ep": "ep", "ba": "ba", "sp": "sp"}
+_PLACES = {unit: place for place, unit in enumerate(_UNITS.values())}  # in a timestamp
 
 
 class Timestamp(NamedTuple):
@@ -20,17 +21,11 @@ class Timestamp(NamedTuple):
 
     def get(self, unit: Unit) -> int:
         """Return how many epochs, batches or samples are behind the run."""
-        match unit:
-            case "ep":
-                return self.epoch
-            case "ba":
-                return self.batch
-            case "sp":
-                return self.sample
+        return self[_PLACES[unit]]
 
     def reached(self, time: "Time") -> bool:
         """Tell whether ``time``, counted from the start of the run, has come."""
-        return self.get(time.unit) >= time.value
+        return self[_PLACES[time.unit]] >= time.value
 
     def share_of(self, duration: "Time", batches_per_epoch: int | None) -> float:
         """Return how much of ``duration``, from the start of the run, is over: by batches where that can be told."""

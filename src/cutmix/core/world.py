@@ -41,7 +41,11 @@ class World:
 
     def counts(self, *numbers: int) -> list[tuple[int, ...]]:
         """Return every rank's ``numbers``, in the order of the ranks: a fraction of what ``gathered`` costs."""
-        return [numbers]
+        return self.asked(*numbers)()
+
+    def asked(self, *numbers: int) -> Callable[[], list[tuple[int, ...]]]:
+        """Begin to ask for ``counts``, and return what waits for the answer: all ranks go on meanwhile."""
+        return lambda: [numbers]
 
     def agreed(self, act: Callable[[], Value]) -> Value:
         """Return what ``act`` returns here, once it has come to its end on all ranks.

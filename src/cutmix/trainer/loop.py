@@ -117,7 +117,7 @@ class Loop:
         state.owns_batch = copied or self._batches.are_new
         state.batch, state.plan = to_device(batch, state.device), None
         state.find_samples = self._batches.samples(state.timestamp.batch_in_epoch)
-        self._generator.manual_seed(fold(state.seed, "step", state.timestamp.batch, state.rank))
+        self._generator.manual_seed(fold(state.seed, "step", state.timestamp.batch, state.world.rank))
 
     def _step(self, share: Share | None) -> None:
         state, run, before = self._state, self._run, self._state.timestamp

@@ -73,11 +73,16 @@ class Processes(World):
         dist.gather_object(value, held)
         return held or []
 
-    def counts(self, *numbers: int) -> list[tuple[int, ...]]:
+    def asked(self, *numbers: int) -> Callable[[], list[tuple[int, ...]]]:
         told = torch.tensor(numbers or (0,), device=_place())
         heard = list(told.new_empty(self.size, len(told)))
-        dist.all_gather(heard, told)
-        return [tuple(theirs) for theirs in torch.stack(heard).tolist()]
+        work = dist.all_gather(heard, told, async_op=True)
+
+        def answer() -> list[tuple[int, ...]]:
+            work.wait()
+            return [tuple(theirs) for theirs in torch.stack(heard).tolist()]
+
+        return answer
 
     def agreed(self, act: Callable[[], Value]) -> Value:
         done, refused = None, None

@@ -21,6 +21,7 @@ from cutmix.trainer.batches.sources import (
     length,
     makes_new_memory,
     own,
+    rows_of,
     samplers_of,
 )
 from cutmix.trainer.batches.steps import Step, Steps, no_rounds, rounds_of
@@ -71,6 +72,8 @@ class DrawnBatches:
         self._fetcher.__dict__["sampler" if self._is_whole else "batch_sampler"] = self._rest
         if loader.num_workers:
             self._fetcher.__dict__["dataset"] = Seeding(loader.dataset)
+        elif (rows := rows_of(loader)) is not None:
+            self._fetcher.__dict__.update(dataset=rows, collate_fn=_as_it_is)
         self._is_keyed = isinstance(loader.dataset, Keyed)
 
     @property
@@ -117,7 +120,7 @@ class DrawnBatches:
             rest.append((pieces[rank], self._share([piece.samples for piece in pieces])))
             ends = [*ends[:1], pieces[0]]
         steps = Steps.of(rank, rounds, self._share([rounds.shape[-1]] * size), rest)
-        if len(set(use.world.gathered(repr((len(steps), ends))))) > 1:
+        if len(set(use.world.counts(fold(len(steps), repr(ends))))) > 1:
             raise ValueError(
                 f"{self._argument} must be drawn in the same order on every rank, got another one on each; let its "
                 "sampler draw from torch's generators, and hand the whole data set in on every rank"
@@ -157,9 +160,9 @@ class DrawnBatches:
         world = self._use.world
         of_samples = fold(self._use.seed, "sample", epoch, world.rank if self._is_dealt else 0)
         for number in self._rest.numbers:
-            piece = self._steps.piece(number)
-            entry = piece.entry
+            entry = self._steps.entry(number)
             if self._is_keyed:
+                piece = self._steps.piece(number)
                 located = places([entry] if self._is_whole else entry, of_samples, piece.first)
                 entry = next(located) if self._is_whole else list(located)
             yield ((key + number * world.size + world.rank) % 2**32, entry) if self._fetcher.num_workers else entry

@@ -9,7 +9,16 @@ from itertools import count
 from typing import Any, TypeAlias, final
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+    default_collate,
+)
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from cutmix.core.batch import Batch, num_samples
@@ -58,6 +67,28 @@ def makes_new_memory(source: object) -> bool:
         isinstance(source, DataLoader) and source.batch_sampler is not None and source.collate_fn is default_collate
     )
     return stacks and all(stack.__module__ == default_collate.__module__ for stack in default_collate_fn_map.values())
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A data set in memory that is read batch by batch: the bytes that it gives sample by sample, put together."""
+
+    dataset: TensorDataset
+
+    def __getitems__(self, indices: list[int]) -> list[torch.Tensor]:
+        rows = torch.tensor(indices)
+        return [tensor.index_select(0, rows.to(tensor.device)) for tensor in self.dataset.tensors]
+
+
+def rows_of(loader: DataLoader[Any]) -> Rows | None:
+    """Return what to read in place of a data set of tensors; None where anybody but torch has a say in its batches."""
+    dataset, order = loader.dataset, type(loader.sampler)
+    if type(dataset) is not TensorDataset or loader.num_workers or not makes_new_memory(loader):
+        return None
+    is_ordered = type(loader.batch_sampler) is BatchSampler and order in (RandomSampler, SequentialSampler)
+    are_plain = all(type(tensor) is torch.Tensor and tensor.layout is torch.strided for tensor in dataset.tensors)
+    return Rows(dataset) if is_ordered and are_plain else None
 
 
 def generators_of(holders: list[Any]) -> list[torch.Generator]:

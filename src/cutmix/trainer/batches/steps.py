@@ -47,15 +47,15 @@ class Steps:
         return len(self.even) + len(self.rest)
 
     def piece(self, number: int) -> Piece:
-        """Return what is fetched in step ``number``."""
+        """Return what is fetched in step ``number``, and where it stands in the epoch."""
         if number >= len(self.even):
             return self.rest[number - len(self.even)][0]
-        entry = self.even[number].tolist()
+        entry = self.entry(number)
         return Piece(entry, self.first + number * self.apart, len(entry))
 
     def entry(self, number: int) -> Any:  # noqa: ANN401 - whatever the sampler gives
-        """Return what is fetched in step ``number``, without where it stands."""
-        return self.piece(number).entry
+        """Return what is fetched in step ``number``."""
+        return self.even[number].tolist() if number < len(self.even) else self.rest[number - len(self.even)][0].entry
 
     def share(self, number: int) -> Share | None:
         """Return this rank's share of step ``number``."""

@@ -160,9 +160,9 @@ def check_finite(state: State) -> None:
         NonFiniteLossError: when the last loss, or a weight that is trained, is nan or infinite, on any rank.
     """
     found = _found(state)
-    heard = [said for said in state.world.gathered(None if found is None else str(found)) if said is not None]
-    if heard:
-        raise found or NonFiniteLossError(heard[0])
+    if any(is_lost for (is_lost,) in state.world.counts(found is not None)):
+        told = state.world.gathered(None if found is None else str(found))
+        raise found or NonFiniteLossError(next(filter(None, told)))
 
 
 def _found(state: State) -> NonFiniteLossError | None:

@@ -31,7 +31,7 @@ GRACE = 60.0
 class Signals(Callback):
     """Ends training at the end of the step in which SIGTERM or SIGINT came; a second SIGINT ends it at once.
 
-    Several processes end after the same step, the first at which they ask each other.
+    Several processes end after the same step: the one after that at which they next ask each other.
 
     Args:
         save: writes a checkpoint before the end; None where nothing is saved.
@@ -43,6 +43,7 @@ class Signals(Callback):
         self._interrupts = 0
         self._asked = 0, 0.0  # at which step, and when
         self._ask_at = 0
+        self._answer: Callable[[], list[tuple[int, ...]]] | None = None
 
     @contextmanager
     def taken(self) -> Generator[None]:
@@ -65,7 +66,7 @@ class Signals(Callback):
             _end(self._caught)
 
     def fit_start(self, state: State, logger: Logger) -> None:  # noqa: ARG002
-        self._asked, self._ask_at = (state.timestamp.batch, monotonic()), 0
+        self._asked, self._ask_at, self._answer = (state.timestamp.batch, monotonic()), 0, None
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         caught = self._caught if state.world.size == 1 else self._agreed(state)
@@ -76,13 +77,16 @@ class Signals(Callback):
         _end(caught)
 
     def _agreed(self, state: State) -> int:
-        """Return the signal that came to any rank, when it is time to ask for it; else 0."""
-        step = state.timestamp.batch
-        if step < self._ask_at:
-            return 0
-        answers = state.world.counts(self._caught, self._steps_until_next(step))
-        self._asked, self._ask_at = (step, monotonic()), step + answers[0][1]
-        return max(caught for caught, _ in answers)
+        """Return the signal that came to any rank, when the answers are in; else 0, and ask when it is time to."""
+        step, caught = state.timestamp.batch, 0
+        if self._answer is not None:
+            answers, self._answer = self._answer(), None
+            self._ask_at = step + answers[0][1]
+            caught = max(caught for caught, _ in answers)
+        elif step >= self._ask_at:
+            self._answer = state.world.asked(self._caught, self._steps_until_next(step))
+            self._asked = step, monotonic()
+        return caught
 
     def _steps_until_next(self, step: int) -> int:
         last, then = self._asked
