@@ -184,8 +184,9 @@ def _walk_rows(images, spare, partners, boxes, share):  # noqa: ANN001, ANN202
         sample = start
         while sample != last:
             done[sample], partner = True, partners[sample]
-            box, read = _box_of(boxes, sample), _corner(images, partners[partner], _box_of(boxes, partner))
-            _copy_box(box, share, images, sample, images, partner, read - _corner(images, partner, box))
+            box, following = _box_of(boxes, sample), _box_of(boxes, partner)
+            ahead = (partners[partner] - partner) * images.sample + (following.last - box.last) * images.place
+            _copy_box(box, share, images, sample, images, partner, ahead)
             sample = partner
         done[last] = True
         _copy_box(_box_of(boxes, last), share, images, last, spare, 0, 0)
