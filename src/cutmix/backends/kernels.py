@@ -131,17 +131,22 @@ def _stream(box, size, out, sample, own, source, partner):  # noqa: ANN001, ANN2
             while at + CACHE_LINE <= stop:
                 _stream_line(to + at, origin + at)
                 at += CACHE_LINE
-            if at < stop:  # both show in this line, and the next run may begin in it
-                line = seam.ctypes.data
-                _memcpy(line, shown + at, CACHE_LINE)
-                for begin in (start, following):
-                    left, right = max(begin, at), min(begin + run, at + CACHE_LINE)
-                    if left < right:
-                        _memcpy(line + left - at, pasted + left, right - left)
-                _stream_line(to + at, line)
+            if at < stop:
+                _fill_seam(seam.ctypes.data, at, (start, following), run, shown, pasted)
+                _stream_line(to + at, seam.ctypes.data)
                 at += CACHE_LINE
     for rest in range(at, size.outers * size.first * size.second * row, CACHE_LINE):
         _stream_line(to + rest, shown + rest)
+
+
+@compiled
+def _fill_seam(line, at, starts, run, shown, pasted):  # noqa: ANN001, ANN202
+    """Put together a line of both images, in which a run may end and the next one begin."""
+    _memcpy(line, shown + at, CACHE_LINE)
+    for start in starts:
+        left, right = max(start, at), min(start + run, at + CACHE_LINE)
+        if left < right:
+            _memcpy(line + left - at, pasted + left, right - left)
 
 
 @compiled
