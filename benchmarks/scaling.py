@@ -19,7 +19,7 @@ from recording import record, spread
 
 ARMS = Path(__file__).with_name("scaling_arms.py")
 WORLDS = {"one process": 1, "two processes": 2}
-TRIALS, STEPS, JOBS = 21, 400, 3
+TRIALS, STEPS, JOBS = 41, 400, 3
 QUICK_TRIALS, QUICK_STEPS, QUICK_JOBS = 3, 5, 2
 BARE, OURS = "bare", "Trainer"
 MUSTS = {BARE: 100.0, "Fabric": 0.0, "Accelerate": 0.0}

@@ -50,7 +50,7 @@ def test_without_a_launcher_a_world_is_of_one_process_that_hears_itself(monkeypa
 
 def test_no_thread_that_has_just_sent_something_is_at_work_when_a_worker_is_forked():
     for told in ranks.run("trainer.ranks_that_fork", 2, "forks"):
-        assert told["forks"] <= 2, "of 100, where it was 10 to 30 without a rest"
+        assert told["forks"] <= 5, "of 100; without a pause it is 10 to 30"
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import signal
 import threading
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cutmix.core import Callback
+from cutmix.core.time import Timestamp
+from cutmix.core.world import World
 from cutmix.trainer import Trainer
+from cutmix.trainer.callbacks.signals import Signals
 
 
 class Raise(Callback):
@@ -148,3 +153,58 @@ def test_workers_that_are_told_to_end_leave_it_to_their_trainer(number):
     for worker in multiprocessing.active_children():
         worker.join(10)
     assert not multiprocessing.active_children()
+
+
+class Two(World):
+    """Hears a second rank, to which SIGTERM has come by the time that it is asked after so many steps."""
+
+    def __init__(self, came_at):
+        super().__init__(size=2)
+        object.__setattr__(self, "came_at", came_at)
+        object.__setattr__(self, "step", 0)
+        object.__setattr__(self, "asked", [])
+
+    def counts_later(self, caught, *rest):
+        self.asked.append(self.step)
+        theirs = signal.SIGTERM if self.step >= self.came_at else 0
+        return lambda: [(caught, *rest), (theirs, *rest)]
+
+
+@pytest.mark.parametrize("seconds", [0.001, 10.0], ids=["quick steps", "slow steps"])
+@pytest.mark.parametrize("came_at", [1, 2, 5])
+def test_ranks_end_a_step_after_they_have_asked_each_other(seconds, came_at, monkeypatch):
+    clock, saved, world = [0.0], [], Two(came_at)
+    monkeypatch.setattr("cutmix.trainer.callbacks.signals.monotonic", lambda: clock[0])
+    signals = Signals(lambda state: saved.append(state.timestamp.batch))
+    state = SimpleNamespace(world=world, timestamp=Timestamp())
+    signals.fit_start(state, None)
+
+    def walk():
+        for step in range(1, 200):
+            clock[0] += seconds
+            object.__setattr__(world, "step", step)
+            state.timestamp = Timestamp(batch=step)
+            signals.batch_checkpoint(state, None)
+
+    with pytest.raises(SystemExit) as end:
+        walk()
+
+    assert end.value.code == 143
+    first = min(asked for asked in world.asked if asked >= came_at)
+    assert saved == [first + 1]
+    gaps = {later - sooner for sooner, later in pairwise(world.asked)}
+    assert gaps <= ({1, 64} if seconds < 1.0 else {1})
+
+
+@pytest.mark.parametrize("moment", ["epoch_checkpoint", "fit_end"])
+def test_a_signal_that_another_rank_was_asked_for_is_heard_before_the_epoch_and_the_run_end(moment):
+    signals, state = Signals(None), SimpleNamespace(world=Two(0), timestamp=Timestamp(batch=1))
+
+    def fit():
+        with signals.taken():
+            signals.fit_start(state, None)
+            signals.batch_checkpoint(state, None)
+            getattr(signals, moment)(state, None)
+
+    with pytest.raises(SystemExit):
+        fit()

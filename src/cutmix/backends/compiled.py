@@ -83,11 +83,7 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
         saved = torch.empty(min(torch.get_num_threads(), rows) * room, dtype=torch.uint8)
         _in_parts(walk, plan, samples, images, *placed, *numbers, saved.data_ptr(), room, most=rows)
     else:
-        way = IN_RUNS
-        if out is None:  # new memory costs most where it is first written to, and only once is best
-            way = IN_SLABS if images.nbytes >= LARGE_SAMPLE * plan.batch else IN_RUNS
-        elif 2 * images.nbytes > _cache_bytes() and _is_in_lines(numbers[0], *placed):
-            way = PAST_CACHE  # where it would not stay
+        way = _way(images, out, numbers[0], placed)
         _in_parts(paste, plan, samples, images, *placed, *numbers, way)
     return mixed
 
@@ -146,6 +142,17 @@ def _threads() -> ThreadPoolExecutor:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_threads.cache_clear)
     return ThreadPoolExecutor(os.cpu_count(), "cutmix")
+
+
+def _way(images: Images, out: Images | None, size: Size, placed: list[Batch]) -> int:
+    """Return how it is best to paste.
+
+    New memory costs most where it is first written to, and only once is best. A buffer that the cache does not hold
+    beside the images would not stay there for whoever reads it next.
+    """
+    if out is None:
+        return IN_SLABS if images.nbytes >= LARGE_SAMPLE * images.shape[0] else IN_RUNS
+    return PAST_CACHE if 2 * images.nbytes > _cache_bytes() and _is_in_lines(size, *placed) else IN_RUNS
 
 
 @cache

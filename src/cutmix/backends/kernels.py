@@ -74,7 +74,8 @@ FINE, NOBODY, NO_PERMUTATION = 0, 1, 2
 def paste(out, own, source, size, partners, boxes, way, part, parts):  # noqa: ANN001, ANN201, PLR0913 - numba infers
     """Fill the ``part``-th share of the samples of ``out`` with their own images, and their boxes from ``source``.
 
-    Past the cache go samples that are dense and lie alike in all three, where in ``out`` each fills lines of the cache.
+    Past the cache go samples that are dense and lie alike in all three, where in ``out`` each fills lines of the cache,
+    and no row is shorter than a line: no more than two runs of a box then meet in one.
     """
     batch = len(partners)
     if not _are_there(partners, size.source):
@@ -118,7 +119,7 @@ def _stream(box, size, out, sample, own, source, partner):  # noqa: ANN001, ANN2
     pasted = source.start + partner * source.sample
     row, run = size.last * out.place, (box.last_stop - box.last) * out.place
     outer, first, second = 0, box.first, box.second
-    following = (first * size.second + second) * row + box.last * out.place
+    following = _start_of_run(outer, first, second, box, size, out.place)
     seam, at = np.empty(CACHE_LINE, dtype=np.uint8), 0
     for _ in range(size.outers * (box.first_stop - box.first) * (box.second_stop - box.second) if run else 0):
         start, second = following, second + 1
@@ -126,7 +127,7 @@ def _stream(box, size, out, sample, own, source, partner):  # noqa: ANN001, ANN2
             first, second = first + 1, box.second
         if first == box.first_stop:
             outer, first = outer + 1, box.first
-        following = ((outer * size.first + first) * size.second + second) * row + box.last * out.place
+        following = _start_of_run(outer, first, second, box, size, out.place)
         for origin, stop in ((shown, start), (pasted, start + run)):
             while at + CACHE_LINE <= stop:
                 _stream_line(to + at, origin + at)
@@ -137,6 +138,12 @@ def _stream(box, size, out, sample, own, source, partner):  # noqa: ANN001, ANN2
                 at += CACHE_LINE
     for rest in range(at, size.outers * size.first * size.second * row, CACHE_LINE):
         _stream_line(to + rest, shown + rest)
+
+
+@compiled
+def _start_of_run(outer, first, second, box, size, place):  # noqa: ANN001, ANN202
+    """Return where a box's run in this row of a dense sample begins."""
+    return (((outer * size.first + first) * size.second + second) * size.last + box.last) * place
 
 
 @compiled
@@ -243,7 +250,7 @@ def _share(first, rows, start, stop):  # noqa: ANN001, ANN202
 
 @compiled
 def _copy_box(box, share, out, sample, source, partner, ahead):  # noqa: ANN001, ANN202, PLR0913
-    """Copy a thread's share of the rows of a box; what is read next lies so many bytes ``ahead`` of each, or 0."""
+    """Copy a thread's share of the rows of a box; each also asks for what lies ``ahead`` bytes on; 0: nothing."""
     seconds, run = box.second_stop - box.second, (box.last_stop - box.last) * out.place
     to, at, outers = _corner(out, sample, box), _corner(source, partner, box), share.outers
     whole = share.start == 0 and share.stop == outers * share.rows

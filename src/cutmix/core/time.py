@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias, final
 
 Unit: TypeAlias = Literal["ep", "ba", "sp"]
 _UNITS: dict[str, Unit] = {"ep": "ep", "ba": "ba", "sp": "sp"}
-_PLACES = {unit: place for place, unit in enumerate(_UNITS.values())}  # in a timestamp
+_PLACES: dict[Unit, int] = {"ep": 0, "ba": 1, "sp": 2}  # among the fields of a Timestamp
 
 
 class Timestamp(NamedTuple):

@@ -41,10 +41,10 @@ class World:
 
     def counts(self, *numbers: int) -> list[tuple[int, ...]]:
         """Return every rank's ``numbers``, in the order of the ranks: a fraction of what ``gathered`` costs."""
-        return self.asked(*numbers)()
+        return self.counts_later(*numbers)()
 
-    def asked(self, *numbers: int) -> Callable[[], list[tuple[int, ...]]]:
-        """Begin to ask for ``counts``, and return what waits for the answer: all ranks go on meanwhile."""
+    def counts_later(self, *numbers: int) -> Callable[[], list[tuple[int, ...]]]:
+        """Begin to gather ``counts``, and return what waits for them: all ranks go on meanwhile."""
         return lambda: [numbers]
 
     def agreed(self, act: Callable[[], Value]) -> Value:

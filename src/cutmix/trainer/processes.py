@@ -73,16 +73,16 @@ class Processes(World):
         dist.gather_object(value, held)
         return held or []
 
-    def asked(self, *numbers: int) -> Callable[[], list[tuple[int, ...]]]:
+    def counts_later(self, *numbers: int) -> Callable[[], list[tuple[int, ...]]]:
         told = torch.tensor(numbers or (0,), device=_place())
         heard = list(told.new_empty(self.size, len(told)))
         work = dist.all_gather(heard, told, async_op=True)
 
-        def answer() -> list[tuple[int, ...]]:
+        def wait() -> list[tuple[int, ...]]:
             work.wait()
             return [tuple(theirs) for theirs in torch.stack(heard).tolist()]
 
-        return answer
+        return wait
 
     def agreed(self, act: Callable[[], Value]) -> Value:
         done, refused = None, None
@@ -243,7 +243,7 @@ def _place() -> torch.device:
 def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
-        sleep(0.1)  # as in ``_rest``: where the interpreter has ended, a thread that enters it aborts the process
+        sleep(0.1)  # as in ``_pause``: where the interpreter has ended, a thread that enters it aborts the process
 
 
 @cache
@@ -254,10 +254,10 @@ def _fork_in_peace() -> None:
     first line, in Pythons without https://github.com/python/cpython/pull/112336.
     """
     if hasattr(os, "register_at_fork"):  # Windows has no fork
-        os.register_at_fork(before=_rest)
+        os.register_at_fork(before=_pause)
 
 
-def _rest() -> None:
+def _pause() -> None:
     """Give gloo's threads time to let go of what they have sent: they may be the last, and enter the interpreter."""
     if dist.is_initialized():
         sleep(0.002)

@@ -83,12 +83,17 @@ class Rows:
 
 def rows_of(loader: DataLoader[Any]) -> Rows | None:
     """Return what to read in place of a data set of tensors; None where anybody but torch has a say in its batches."""
-    dataset, order = loader.dataset, type(loader.sampler)
-    if type(dataset) is not TensorDataset or loader.num_workers or not makes_new_memory(loader):
+    dataset, batches = loader.dataset, loader.batch_sampler
+    if type(loader) is not DataLoader or type(dataset) is not TensorDataset or type(batches) is not BatchSampler:
         return None
-    is_ordered = type(loader.batch_sampler) is BatchSampler and order in (RandomSampler, SequentialSampler)
-    are_plain = all(type(tensor) is torch.Tensor and tensor.layout is torch.strided for tensor in dataset.tensors)
-    return Rows(dataset) if is_ordered and are_plain else None
+    is_torchs = type(batches.sampler) in (RandomSampler, SequentialSampler) and makes_new_memory(loader)
+    return Rows(dataset) if is_torchs and not loader.num_workers and all(map(_has_rows, dataset.tensors)) else None
+
+
+def _has_rows(tensor: torch.Tensor) -> bool:
+    """Tell whether rows of ``tensor`` can be selected, and lie as if they had been stacked."""
+    is_known = tensor.dtype not in (torch.uint16, torch.uint32, torch.uint64)
+    return type(tensor) is torch.Tensor and tensor.layout is torch.strided and tensor.is_contiguous() and is_known
 
 
 def generators_of(holders: list[Any]) -> list[torch.Generator]:

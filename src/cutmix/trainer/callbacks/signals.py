@@ -31,7 +31,7 @@ GRACE = 60.0
 class Signals(Callback):
     """Ends training at the end of the step in which SIGTERM or SIGINT came; a second SIGINT ends it at once.
 
-    Several processes end after the same step: the one after that at which they next ask each other.
+    Several processes ask each other, go on for a step until the answers are in, and all end after that one.
 
     Args:
         save: writes a checkpoint before the end; None where nothing is saved.
@@ -43,7 +43,7 @@ class Signals(Callback):
         self._interrupts = 0
         self._asked = 0, 0.0  # at which step, and when
         self._ask_at = 0
-        self._answer: Callable[[], list[tuple[int, ...]]] | None = None
+        self._answers: Callable[[], list[tuple[int, ...]]] | None = None
 
     @contextmanager
     def taken(self) -> Generator[None]:
@@ -66,27 +66,40 @@ class Signals(Callback):
             _end(self._caught)
 
     def fit_start(self, state: State, logger: Logger) -> None:  # noqa: ARG002
-        self._asked, self._ask_at, self._answer = (state.timestamp.batch, monotonic()), 0, None
+        self._asked, self._ask_at, self._answers = (state.timestamp.batch, monotonic()), 0, None
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:  # noqa: ARG002
-        caught = self._caught if state.world.size == 1 else self._agreed(state)
+        self._end_if_told(state)
+        if state.world.size > 1 and state.timestamp.batch >= self._ask_at:
+            self._ask(state)
+
+    def epoch_checkpoint(self, state: State, logger: Logger) -> None:  # noqa: ARG002
+        self._end_if_told(state)  # loaders fork workers next, beside which nobody should talk
+
+    def fit_end(self, state: State, logger: Logger) -> None:  # noqa: ARG002
+        self._caught = max(caught for (caught,) in state.world.counts(self._hear() or self._caught))
+
+    def _end_if_told(self, state: State) -> None:
+        caught = self._caught if state.world.size == 1 else self._hear()
         if not caught:
             return
         if self._save is not None:
             self._save(state)
         _end(caught)
 
-    def _agreed(self, state: State) -> int:
-        """Return the signal that came to any rank, when the answers are in; else 0, and ask when it is time to."""
-        step, caught = state.timestamp.batch, 0
-        if self._answer is not None:
-            answers, self._answer = self._answer(), None
-            self._ask_at = step + answers[0][1]
-            caught = max(caught for caught, _ in answers)
-        elif step >= self._ask_at:
-            self._answer = state.world.asked(self._caught, self._steps_until_next(step))
-            self._asked = step, monotonic()
-        return caught
+    def _ask(self, state: State) -> None:
+        """Begin to ask all ranks which signal has come to them, and rank 0 when to ask again."""
+        step = state.timestamp.batch
+        self._answers = state.world.counts_later(self._caught, self._steps_until_next(step))
+        self._asked = step, monotonic()
+
+    def _hear(self) -> int:
+        """Wait for the answers, and return the signal that had come to any rank; 0 where none had, or nobody asked."""
+        if self._answers is None:
+            return 0
+        answers, self._answers = self._answers(), None
+        self._ask_at = self._asked[0] + answers[0][1]
+        return max(caught for caught, _ in answers)
 
     def _steps_until_next(self, step: int) -> int:
         last, then = self._asked
