@@ -85,8 +85,10 @@ def overlap(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors span common memory; two that interleave count as such."""
     if torch.compiler.is_compiling() or one.device != other.device or one.is_meta:
         return False  # a graph orders reads before writes by itself
-    (one_start, one_stop), (other_start, other_stop) = _span(one), _span(other)
-    return one_start < other_stop and other_start < one_stop
+    one_start, other_start = one.data_ptr(), other.data_ptr()
+    one_bytes = one.nbytes if one.is_contiguous() else _reach(one)
+    other_bytes = other.nbytes if other.is_contiguous() else _reach(other)
+    return one_start < other_start + other_bytes and other_start < one_start + one_bytes
 
 
 def _owner(tensor: Tensor) -> Tensor:
@@ -105,9 +107,7 @@ def _meets_itself(tensor: Tensor) -> bool:
     return False
 
 
-def _span(tensor: Tensor) -> tuple[int, int]:
-    start = tensor.data_ptr()
-    if tensor.is_contiguous():
-        return start, start + tensor.nbytes
+def _reach(tensor: Tensor) -> int:
+    """Return how many bytes a tensor spans, those in between that are not its own too."""
     last = sum((side - 1) * stride for side, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return start, start + (last + 1) * tensor.element_size()
+    return (last + 1) * tensor.element_size()

@@ -17,29 +17,38 @@ if TYPE_CHECKING:
     Watcher = Callable[[State, Logger], None]
 
 
+NOBODY = type(None)
+"""What is called where an event concerns nobody: it does nothing, in less time than a function of Python's."""
+
+
 @final
 class Runner:
-    """Runs an event: first the algorithms that match, in the order given, then the callbacks that watch for it."""
+    """Runs an event: first the algorithms that match, in the order given, then the callbacks that watch for it.
+
+    ``tell[event]()`` and ``run(event, ...)`` do the same; the first costs next to nothing where nobody is concerned.
+    """
 
     def __init__(self, state: State, logger: Logger) -> None:
         self.state = state
         self.logger = logger
-        concerned = {
-            event: (_algorithms(state.algorithms, event), _watchers(state.callbacks, event)) for event in Event
-        }
-        self._concerned = {event: everybody for event, everybody in concerned.items() if any(everybody)}
+        self.tell = {event: self._telling(event) for event in Event}
 
     def __call__(self, *events: Event) -> None:
         """Tell everybody whom ``events``, one after the other, concern."""
         for event in events:
-            if event not in self._concerned:
-                continue
-            algorithms, watchers = self._concerned[event]
+            self.tell[event]()
+
+    def _telling(self, event: Event) -> Callable[[], None]:
+        algorithms, watchers = _algorithms(self.state.algorithms, event), _watchers(self.state.callbacks, event)
+
+        def tell() -> None:
             for algorithm in algorithms:
                 if algorithm.match(event, self.state):
                     algorithm.apply(event, self.state, self.logger)
             for watch in watchers:
                 watch(self.state, self.logger)
+
+        return tell if algorithms or watchers else NOBODY
 
 
 def _algorithms(algorithms: tuple[Algorithm, ...], event: Event) -> tuple[Algorithm, ...]:

@@ -68,6 +68,7 @@ class Loop:
         settings: Settings,
     ) -> None:
         self._run = run
+        self._tell = run.tell
         self._state = run.state
         self._loggers = loggers
         self._batches = batches
@@ -103,7 +104,7 @@ class Loop:
         start = self._state.timestamp
         batches = self._batches.epoch(start.epoch, start.batch_in_epoch)
         while not self._state.epoch_is_over:
-            self._run(Event.BEFORE_DATALOADER)
+            self._tell[Event.BEFORE_DATALOADER]()
             try:
                 fetched = next(batches)
             except StopIteration:
@@ -120,11 +121,13 @@ class Loop:
         self._generator.manual_seed(fold(state.seed, "step", state.timestamp.batch, state.world.rank))
 
     def _step(self, share: Share | None) -> None:
-        state, run, before = self._state, self._run, self._state.timestamp
-        run(Event.AFTER_DATALOADER, Event.BATCH_START, Event.BEFORE_TRAIN_BATCH)
+        state, tell, before = self._state, self._tell, self._state.timestamp
+        tell[Event.AFTER_DATALOADER]()
+        tell[Event.BATCH_START]()
+        tell[Event.BEFORE_TRAIN_BATCH]()
         counted = self._differentiate(share)
         stepping = precision.unscale(state)
-        run(Event.AFTER_TRAIN_BATCH)
+        tell[Event.AFTER_TRAIN_BATCH]()
         if (norm := self._settings.gradient_clip_norm) is not None:
             state.train_figures["train/grad_norm"] = clip(state.optimizers, norm)
         precision.step(state, stepping)
@@ -132,10 +135,10 @@ class Loop:
             precision.step_schedulers(state)
         state.timestamp = before.next_batch(counted.total)
         self._log(counted.here)
-        run(Event.BATCH_END)
+        tell[Event.BATCH_END]()
         if self._evaluations:
             self._evaluate(before)
-        run(Event.BATCH_CHECKPOINT)
+        tell[Event.BATCH_CHECKPOINT]()
 
     def _differentiate(self, share: Share | None) -> Share:
         """Set the gradients to those of the parts' losses, weighted by samples; return how many samples there are."""
@@ -176,16 +179,18 @@ class Loop:
 
     def _microbatch(self, batch: Batch, weight: float) -> Callable[[], dict[str, Figure]]:
         """Add the gradient of ``weight`` times the loss; return what is measured of it, when somebody asks."""
-        state, run = self._state, self._run
+        state, tell = self._state, self._tell
         state.batch, state.weight = batch, weight
-        run(Event.BEFORE_FORWARD)
+        tell[Event.BEFORE_FORWARD]()
         state.outputs = self._outputs_of(state)
-        run(Event.AFTER_FORWARD, Event.BEFORE_LOSS)
+        tell[Event.AFTER_FORWARD]()
+        tell[Event.BEFORE_LOSS]()
         target = get_item(state.batch, state.target_key)
         state.loss = self._loss_of(state, target)
-        run(Event.AFTER_LOSS, Event.BEFORE_BACKWARD)
+        tell[Event.AFTER_LOSS]()
+        tell[Event.BEFORE_BACKWARD]()
         precision.backward(weighted(state.loss, state), state)
-        run(Event.AFTER_BACKWARD)
+        tell[Event.AFTER_BACKWARD]()
         state.loss = state.loss.detach()
         outputs = detached_scores(state.outputs)
         return partial(train_scores, state.loss, outputs, target, state.loss_fn)
