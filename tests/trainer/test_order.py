@@ -436,6 +436,7 @@ def test_tensors_in_memory_are_read_batch_by_batch_to_the_bytes_that_torch_puts_
         {"batch_sampler": [[-1, 3], [5]]},
         {"batch_sampler": BatchSampler([-1, 3, 5], 2, drop_last=False)},
         {"num_workers": 1},
+        {"pin_memory": True},
         {"dataset": TensorDataset(torch.nn.Parameter(torch.arange(23.0)))},
         {"dataset": TensorDataset(torch.arange(23).to(torch.uint16))},
         {"dataset": TensorDataset(torch.rand(23, 2, 4, 5, 3).movedim(-1, 2))},

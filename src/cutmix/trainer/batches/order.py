@@ -72,8 +72,7 @@ class DrawnBatches:
         self._fetcher.__dict__["sampler" if self._is_whole else "batch_sampler"] = self._rest
         if loader.num_workers:
             self._fetcher.__dict__["dataset"] = Seeding(loader.dataset)
-        elif (rows := rows_of(loader)) is not None:
-            self._fetcher.__dict__.update(dataset=rows, collate_fn=_as_it_is)
+        self._rows = rows_of(loader)
         self._is_keyed = isinstance(loader.dataset, Keyed)
 
     @property
@@ -91,7 +90,8 @@ class DrawnBatches:
         self._rest.numbers = range(start, len(self._steps))
         self._rest.entries = self._entries(epoch, key)
         torch.default_generator.manual_seed(key + first)  # of the workers
-        batches = keyed(iter(self._fetcher), key, first, world.size)
+        fetched = iter(self._fetcher) if self._rows is None else map(self._rows, self._rest)
+        batches = keyed(fetched, key, first, world.size)
         if world.size == 1:
             return zip(batches, repeat(None))
         return map(self._agreed, batches, map(self._steps.share, self._rest.numbers))

@@ -76,18 +76,19 @@ class Rows:
 
     dataset: TensorDataset
 
-    def __getitems__(self, indices: list[int]) -> list[torch.Tensor]:
+    def __call__(self, indices: list[int]) -> list[torch.Tensor]:
         rows = torch.tensor(indices)
         return [tensor.index_select(0, rows.to(tensor.device)) for tensor in self.dataset.tensors]
 
 
 def rows_of(loader: DataLoader[Any]) -> Rows | None:
-    """Return what to read in place of a data set of tensors; None where anybody but torch has a say in its batches."""
+    """Return what reads a data set of tensors; None where anybody but torch has a say in its batches."""
     dataset, batches = loader.dataset, loader.batch_sampler
     if type(loader) is not DataLoader or type(dataset) is not TensorDataset or type(batches) is not BatchSampler:
         return None
     is_torchs = type(batches.sampler) in (RandomSampler, SequentialSampler) and makes_new_memory(loader)
-    return Rows(dataset) if is_torchs and not loader.num_workers and all(map(_has_rows, dataset.tensors)) else None
+    is_here = not loader.num_workers and not loader.pin_memory
+    return Rows(dataset) if is_torchs and is_here and all(map(_has_rows, dataset.tensors)) else None
 
 
 def _has_rows(tensor: torch.Tensor) -> bool:
