@@ -20,7 +20,7 @@ from torch.utils.data import (
 
 from cutmix.core.world import World
 from cutmix.trainer.batches.order import batches_of
-from cutmix.trainer.batches.sources import Use, limit_for, rows_of
+from cutmix.trainer.batches.sources import Use, limit_for
 
 NUMBERS = TensorDataset(torch.arange(23))
 
@@ -394,63 +394,3 @@ def test_chance_in_a_data_set_is_that_of_one_process(workers):
     one = numbers(ordered(make()))
 
     assert [[batch for batch, _ in rank] for rank in over(2, make)] == [one[::2], one[1::2]]
-
-
-class Subclass(TensorDataset):
-    """One that may read its tensors in a way of its own."""
-
-
-def in_memory():
-    images = torch.rand(23, 3, 4, 5)
-    return images, images.half().flatten(1), torch.arange(23, dtype=torch.int32), torch.arange(23.0) > 7
-
-
-@pytest.mark.parametrize(
-    "settings", [{}, {"shuffle": True}, {"drop_last": True}, {"sampler": RandomSampler(range(23), replacement=True)}]
-)
-@pytest.mark.parametrize("start", [0, 3])
-def test_tensors_in_memory_are_read_batch_by_batch_to_the_bytes_that_torch_puts_together(settings, start, monkeypatch):
-    tensors = in_memory()
-    one_by_one = ordered(DataLoader(Subclass(*tensors), 4, **settings))
-    at_once = ordered(DataLoader(TensorDataset(*tensors), 4, **settings))
-    with torch.random.fork_rng():
-        expected = [batch for batch, _ in one_by_one.epoch(2, start)]
-        monkeypatch.setattr(TensorDataset, "__getitem__", None)
-        found = [batch for batch, _ in at_once.epoch(2, start)]
-
-    assert len(found) == len(expected) > 0
-    for one, other in zip(found, expected, strict=True):
-        assert type(one) is type(other) is list
-        for ours, torchs in zip(one, other, strict=True):
-            assert ours.dtype == torchs.dtype
-            assert ours.stride() == torchs.stride()
-            assert torch.equal(ours, torchs)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"dataset": Subclass(torch.arange(23))},
-        {"collate_fn": lambda samples: torch.stack([sample[0] for sample in samples])},
-        {"sampler": [-1, 3, 5]},
-        {"batch_sampler": [[-1, 3], [5]]},
-        {"batch_sampler": BatchSampler([-1, 3, 5], 2, drop_last=False)},
-        {"num_workers": 1},
-        {"pin_memory": True},
-        {"dataset": TensorDataset(torch.nn.Parameter(torch.arange(23.0)))},
-        {"dataset": TensorDataset(torch.arange(23).to(torch.uint16))},
-        {"dataset": TensorDataset(torch.rand(23, 2, 4, 5, 3).movedim(-1, 2))},
-    ],
-)
-def test_what_is_not_torchs_own_way_is_read_sample_by_sample(settings):
-    assert rows_of(DataLoader(NUMBERS)) is not None
-    assert rows_of(DataLoader(**{"dataset": NUMBERS, **settings})) is None
-
-
-def test_a_loader_of_the_users_own_finds_its_data_set():
-    class Own(DataLoader):
-        def __iter__(self):
-            assert self.dataset is NUMBERS
-            return super().__iter__()
-
-    assert numbers(ordered(Own(NUMBERS, 4)))[0] == [0, 1, 2, 3]

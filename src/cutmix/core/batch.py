@@ -81,12 +81,6 @@ def split(batch: Batch, size: int) -> list[Batch]:
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return ``batch`` with its tensors on ``device``, in containers of its own."""
-    if type(batch) in SEQUENCES:  # what most batches are, and on the host they are there
-        for leaf in batch:
-            if type(leaf) is not Tensor or leaf.device != device:
-                break
-        else:
-            return type(batch)(batch)
 
     def move(leaf: Any) -> Any:  # noqa: ANN401
         if isinstance(leaf, Tensor) and leaf.device == device:

@@ -25,7 +25,7 @@ class Timestamp(NamedTuple):
 
     def reached(self, time: "Time") -> bool:
         """Tell whether ``time``, counted from the start of the run, has come."""
-        return self[_PLACES[time.unit]] >= time.value
+        return self.get(time.unit) >= time.value
 
     def share_of(self, duration: "Time", batches_per_epoch: int | None) -> float:
         """Return how much of ``duration``, from the start of the run, is over: by batches where that can be told."""
