@@ -14,13 +14,13 @@ from triton import language as tl
 
 from cutmix import backends
 from cutmix.backends import mix_images, mix_normalize, reference, triton
+from cutmix.backends.triton_layout import programs_and_constants as constants_of
 from cutmix.boxes import fixed
 from cutmix.plans import Plan
+from gpus import GPU, needs_gpu, waiting_refused
 from strategies import DTYPES, numbered, plans
 
-GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda", 0) if GPU else torch.device("cpu")
-on_a_gpu = pytest.mark.skipif(not GPU, reason="what only a GPU shows: there is none here")
 FLOATS = [dtype for dtype in DTYPES if dtype.is_floating_point]
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 
@@ -126,12 +126,42 @@ def test_in_place_any_partners_do(partners, boxes):
 
 
 def test_a_batch_too_large_for_one_program_is_mixed_in_place_too(monkeypatch):
+    asked = []
     monkeypatch.setattr(triton, "HELD_BATCH", 3)
-    monkeypatch.setattr(triton, "_held_tiles", None)  # nobody asks how to hold it
+    monkeypatch.setattr(triton, "programs_and_constants", lambda batch: asked.append(batch) or constants_of(batch))
     images = numbered(4, 2, 6, 7)
     plan = plan_of([1, 2, 3, 0], ([1, 1], [5, 6]), (6, 7))
 
     assert same_bytes(mixed_in_place(images, plan), reference.mix_images(images, plan))
+    assert [batch.held for batch in asked] == [False]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("width", [8, 10])
+def test_edges_may_cut_through_words_of_several_pixels_anywhere(dtype, layout, channels, width):
+    images = numbered(8, channels, 2, width, dtype=dtype).contiguous(memory_format=layout)
+    boxes = [fixed([0, start], [1 + start % 2, min(start + 1 + 3 * start % 8, width)], 1) for start in range(8)]
+    partners, opaque = torch.arange(8).roll(3), torch.ones(1, dtype=torch.float64)
+
+    for chosen in (torch.cat(boxes), boxes[2], boxes[5]):
+        plan = Plan(partners, chosen, opaque, (2, width))
+        expected = reference.mix_images(images, plan)
+        assert same_bytes(triton.mix_images(images.to(DEVICE), plan), expected)
+        assert same_bytes(mixed_in_place(images, plan), expected)
+
+
+@pytest.mark.parametrize("first", range(9))
+def test_samples_may_begin_within_words(first):
+    memory = numbered(1, 1, 3, 40, dtype=torch.uint8).view(-1)
+    images = memory[first : first + 96].view(4, 24)
+    plan = plan_of([1, 2, 3, 0], ([5], [19]), (24,))
+    expected = reference.mix_images(images, plan)
+
+    there = memory.to(DEVICE, copy=True)[first : first + 96].view(4, 24)
+    assert same_bytes(triton.mix_images(there, plan), expected)
+    assert same_bytes(triton.mix_images(there, plan, out=there), expected)
 
 
 def layouts_of(plain):
@@ -243,12 +273,12 @@ def test_it_is_had_by_its_name():
     assert same_bytes(mix_images(images.to(DEVICE), plan, backend="triton"), reference.mix_images(images, plan))
 
 
-@on_a_gpu
+@needs_gpu
 def test_it_is_chosen_on_a_gpu_unless_a_gradient_is_asked_for():
     images, plan = torch.zeros(2, 1, 3, device=DEVICE), plan_of([1, 0], ([0], [2]), (3,))
 
-    assert backends._choose(images, plan, None, None) == "triton"
-    assert backends._choose(images.requires_grad_(), plan, None, None) == "eager"
+    assert backends._candidates(images, plan, None, None) == ["triton"]
+    assert backends._candidates(images.requires_grad_(), plan, None, None) == []
 
 
 def test_images_that_require_grad_are_refused():
@@ -268,27 +298,28 @@ def test_images_of_the_host_are_refused_where_nothing_interprets_the_kernel(monk
         triton.mix_images(torch.zeros(2, 1, 3), plan_of([1, 0], ([0], [2]), (3,)))
 
 
-def test_what_is_on_the_host_goes_up_together(monkeypatch):
-    copies = []
+ELSEWHERE = torch.device("cpu", 0)  # told apart from the host's own "cpu", and the same memory
+
+
+@pytest.mark.parametrize("boxes", [1, 3])
+def test_a_plan_of_the_host_goes_up_in_one_piece(boxes, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda packed: copies.append(packed) or packed)
-    values = torch.arange(5), fixed([1, 2], [3, 4], 5), torch.rand(1, dtype=torch.float64), torch.rand(3), torch.rand(3)
-    elsewhere = torch.device("cpu", 0)  # told apart from the host's own "cpu", and the same memory
+    plan = plan_of([1, 2, 0], ([1, 2], [4, 8]), (5, 9), boxes=boxes, opacity=0.3)
 
-    moved = triton._on(elsewhere, *values)
-    assert len(copies) == 1
-    assert all(same_bytes(one, other) for one, other in zip(moved, values, strict=True))
-    assert [one.shape for one in moved] == [one.shape for one in values]
+    moved = triton._on(ELSEWHERE, plan)
+    assert len({there.untyped_storage().data_ptr() for there in moved}) == 1
+    for name, there in zip(("partners", "boxes", "opacity"), moved, strict=True):
+        assert same_bytes(there, getattr(plan, name).view(-1))
 
 
-def test_what_is_on_the_host_is_refused_where_a_graph_is_captured(monkeypatch):
+def test_a_plan_of_the_host_is_refused_where_a_graph_is_captured(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
 
     with pytest.raises(ValueError, match=r"plan must live on the images' device .* capture plan.to\('cpu:0'\)"):
-        triton._on(torch.device("cpu", 0), torch.arange(5))
+        triton._on(ELSEWHERE, plan_of([1, 0], ([1, 2], [4, 8]), (5, 9)))
 
 
-@on_a_gpu
+@needs_gpu
 @pytest.mark.parametrize("boxes", [1, 512])
 def test_a_gpu_is_never_waited_for(boxes):
     images = torch.randn(512, 3, 32, 32, device=DEVICE)
@@ -296,15 +327,12 @@ def test_a_gpu_is_never_waited_for(boxes):
     triton.mix_images(images, plan)
     triton.mix_images(images, plan, out=images)
 
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_refused():
         triton.mix_images(images, plan)
         triton.mix_images(images, plan, out=images)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
-@on_a_gpu
+@needs_gpu
 @pytest.mark.parametrize("backend", ["auto", "eager", "triton"])
 def test_bytes_are_normalized_on_a_gpu_as_on_the_host(backend):
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(2, 3, 1, 1)
@@ -315,7 +343,7 @@ def test_bytes_are_normalized_on_a_gpu_as_on_the_host(backend):
     assert same_bytes(out, reference.mix_images(normalized_in_steps(images, mean, std), plan))
 
 
-@on_a_gpu
+@needs_gpu
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("boxes", [1, 6])
 def test_a_captured_graph_mixes_by_the_plan_that_its_memory_holds(boxes, in_place):
@@ -341,7 +369,7 @@ def test_a_captured_graph_mixes_by_the_plan_that_its_memory_holds(boxes, in_plac
         assert same_bytes(out, reference.mix_images(batch, drawn))
 
 
-@on_a_gpu
+@needs_gpu
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("batch", [2, 100, 128, 513, 4096])
 def test_large_batches_have_the_bytes_of_the_reference(batch, dtype):

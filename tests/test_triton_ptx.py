@@ -33,6 +33,8 @@ for box, opacity in [([1, 2], 1.0), ([3, 3], 1.0), ([3, 3], 0.5)]:
     images = torch.zeros(64, 3, 32, 32, dtype=torch.bfloat16)
     backend.mix_images(images, plan, out=images)
 backend.mix_normalize(images.to(torch.uint8), plan, torch.zeros(3), torch.ones(3), images)
+opaque = Plan(plan.partners, plan.boxes, torch.ones(1).double(), plan.size)
+backend.mix_images(images, opaque, out=torch.empty_like(images))
 assert kernels[0] is kernels[1], "compiled anew for another box"
 for one in kernels[1:]:
     print(one.asm["ptx"], end="<<end>>")
@@ -41,18 +43,18 @@ for one in kernels[1:]:
 
 @pytest.fixture(scope="module")
 def ptx():
-    """What the kernel becomes on a GPU of compute capability 9.0: pasted and blended in place, and normalised."""
+    """What the kernel becomes on a GPU of compute capability 9.0: pasted and blended in place, normalised, and pasted beside."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, "-c", COMPILED], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.split("<<end>>")[:3]
+    return done.stdout.split("<<end>>")[:4]
 
 
 @pytest.mark.parametrize("kernel", range(2))
 def test_in_place_all_is_read_before_anything_is_written(ptx, kernel):
-    steps = re.findall(r"(ld\.global\S*b16|bar\.sync|barrier\.sync|st\.global)", ptx[kernel])
+    steps = re.findall(r"(ld\.global|bar\.sync|barrier\.sync|st\.global)", ptx[kernel])
     last_read = max(place for place, step in enumerate(steps) if step.startswith("ld"))
     first_write = steps.index("st.global")
 
@@ -65,3 +67,8 @@ def test_nothing_is_fused_and_everything_is_rounded_to_the_nearest(ptx, kernel):
     assert not re.search(r"\b(mul|add|sub)\.(ftz\.)?f(32|64)", ptx[kernel])  # without .rn they could still be fused
     assert not re.search(r"\bdiv\.(full|approx)", ptx[kernel])
     assert kernel == 0 or re.search(r"cvt\.rn\.bf16", ptx[kernel])
+
+
+def test_threads_side_by_side_take_words_side_by_side(ptx):
+    assert "ld.global.b64" in ptx[3]
+    assert "st.global.v2.b64" in ptx[3]  # as the compiler does when it sees that two of a thread's words are neighbours

@@ -16,6 +16,9 @@ except ImportError as error:
 INTERPRETED = triton.knobs.runtime.interpret
 """Whether kernels are interpreted, on tensors of the host: TRITON_INTERPRET=1 was set when triton was imported."""
 
+WORDS = {2: tl.int16, 4: tl.int32, 8: tl.int64}
+"""What several pixels are copied as, by their bytes."""
+
 FIRST_ARCHITECTURE = 70
 
 
@@ -49,10 +52,15 @@ def mix(
     PARTNER_STRIDES: tl.constexpr,
     OUT_STRIDES: tl.constexpr,
     RANK: tl.constexpr,
-    PLACES: tl.constexpr,
-    TILE: tl.constexpr,
-    TILES: tl.constexpr,
-    SAMPLES: tl.constexpr,
+    WORD: tl.constexpr,
+    WORD_TYPE: tl.constexpr,
+    BITS: tl.constexpr,
+    SPLITS: tl.constexpr,
+    INNER: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    HEIGHT: tl.constexpr,
     BOX_A_SAMPLE: tl.constexpr,
     OPACITY_A_SAMPLE: tl.constexpr,
     ONLY_INSIDE: tl.constexpr,
@@ -61,7 +69,9 @@ def mix(
     NORMALISES: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Write what a tile of places shows in some samples.
+    """Write what a tile of places shows; a place is a pixel, or a word of several of them.
+
+    The tile is of one sample's rows and columns; where the source is HELD, of one row's columns in all samples.
 
     Args:
         images: where the first pixel of the batch lies; its samples are ``own_step`` apart.
@@ -73,85 +83,160 @@ def mix(
         mean: (channels,) float32, where it NORMALISES.
         std: (channels,) float32, where it NORMALISES.
         batch: how many samples there are.
-        own_step: from sample to sample, in elements.
+        own_step: from sample to sample, in places.
         partner_step: likewise.
         out_step: likewise.
         LENGTHS: of a sample's axes, innermost first.
         CUT_BY: which of the plan's axes cuts each; RANK for the channels, below 0 for none.
-        UNITS: how many places make one step of the plan's axis.
+        UNITS: how many places make one step of the plan's axis; pixels, along the innermost axis where it SPLITS.
         OWN_STRIDES: in the images.
         PARTNER_STRIDES: in the source.
         OUT_STRIDES: in what is written.
         RANK: how many axes the plan has.
-        PLACES: how many pixels a sample has.
-        TILE: how many of them a program takes.
-        TILES: how many programs a sample takes.
-        SAMPLES: how many samples a program takes.
+        WORD: how many pixels a place has.
+        WORD_TYPE: the whole numbers that hold a place of several pixels.
+        BITS: how many bits a pixel has.
+        SPLITS: whether edges of boxes cut through places.
+        INNER: how many of the axes make up a row.
+        COLUMNS: how many places a row has.
+        ROWS: how many rows a sample has.
+        WIDTH: how many columns a program takes.
+        HEIGHT: how many rows of a sample a program takes; samples, where the source is HELD.
         BOX_A_SAMPLE: whether each sample has its own box.
         OPACITY_A_SAMPLE: whether each sample has its own opacity.
         ONLY_INSIDE: whether all outside the boxes is where it belongs.
-        HELD: whether the source is what is written: this program's samples are then the whole batch.
+        HELD: whether the source is what is written: a program then takes the whole batch.
         BLENDS: whether there may be opacities below 1.
         NORMALISES: whether mean and standard deviation are taken out.
         WIDE: whether places need 64 bits.
     """
-    program = tl.program_id(0)
-    tile = program % TILES
-    if WIDE:
-        tile = tile.to(tl.int64)
-    place = tile * TILE + tl.arange(0, TILE)[None, :]
-    sample = (program // TILES) * SAMPLES + tl.arange(0, SAMPLES)[:, None]
-    # Samples beyond the batch read the last one's plan, and write nothing; a single sample's is read once, not a place.
-    planned = tl.minimum(sample, batch - 1) if SAMPLES > 1 else program // TILES
-    boxed = planned if BOX_A_SAMPLE else 0
-    starts = boxes + boxed * (2 * RANK)
-    first = tl.zeros([1, 1], tl.int32)
-    inside = place < PLACES
-    rest, own_at, partner_at, out_at, channel = place, first, first, first, first
-    for axis in tl.static_range(len(LENGTHS)):
-        along = rest % LENGTHS[axis]
-        rest = rest // LENGTHS[axis]
-        own_at = own_at + along * OWN_STRIDES[axis]
-        partner_at = partner_at + along * PARTNER_STRIDES[axis]
-        out_at = out_at + along * OUT_STRIDES[axis]
-        if CUT_BY[axis] == RANK:
-            channel = along // UNITS[axis]
-        elif CUT_BY[axis] >= 0:
-            start = tl.load(starts + CUT_BY[axis]) * UNITS[axis]
-            stop = tl.load(starts + RANK + CUT_BY[axis]) * UNITS[axis]
-            inside = inside & (along >= start.to(along.dtype)) & (along < stop.to(along.dtype))
-    if ONLY_INSIDE:
-        if tl.max(inside.to(tl.int32)) == 0:
-            return
-    exists = (sample < batch) & (place < PLACES)
-    written = exists & inside if ONLY_INSIDE else exists
-    own_pixel = images + (sample.to(tl.int64) * own_step + own_at)
-    partner_pixel = source + (tl.load(partners + planned) * partner_step + partner_at)
-    if BLENDS:
-        share = tl.load(opacity + (planned if OPACITY_A_SAMPLE else 0))
-        opaque = share + tl.zeros([1, 1], tl.float64) == 1.0
-        pasted = tl.load(partner_pixel, mask=exists & inside)
-        own = tl.load(own_pixel, mask=written & ~(inside & opaque))
-        if NORMALISES:
-            own = _normalized(own, mean + channel, std + channel)
-            pasted = _normalized(pasted, mean + channel, std + channel)
-        blended = _blended(own, pasted, share)
-        value = tl.where(inside, tl.where(opaque, pasted, blended), own)
-    else:
-        shown_pixel = partner_pixel if ONLY_INSIDE else tl.where(inside, partner_pixel, own_pixel)
-        value = tl.load(shown_pixel, mask=written)
-        if NORMALISES:
-            value = _normalized(value, mean + channel, std + channel)
+    images, source, out = _of_words(images, WORD_TYPE), _of_words(source, WORD_TYPE), _of_words(out, WORD_TYPE)
+    block, group = tl.program_id(0) % tl.cdiv(COLUMNS, WIDTH), tl.program_id(0) // tl.cdiv(COLUMNS, WIDTH)
+    # Never clamped, and no pointer is chosen by them: so the compiler sees that columns are neighbours in memory.
+    column = block * WIDTH + tl.arange(0, WIDTH)[None, :]
+    # What a tile has below the end is its last row, or sample, once more.
+    down = tl.arange(0, HEIGHT)[:, None]
     if HELD:
+        sample, row = tl.minimum(down, batch - 1), group
+    else:
+        groups: tl.constexpr = tl.cdiv(ROWS, HEIGHT)
+        sample, row = group // groups, tl.minimum(group % groups * HEIGHT + down, ROWS - 1)
+    if WIDE:
+        row, column = row.to(tl.int64), column.to(tl.int64)
+    starts = boxes + (sample if BOX_A_SAMPLE else 0) * (2 * RANK)
+    row_own, row_partner, row_out, row_inside, row_channel = _along(
+        row, starts, INNER, len(LENGTHS), LENGTHS, CUT_BY, UNITS, OWN_STRIDES, PARTNER_STRIDES, OUT_STRIDES, RANK
+    )
+    own = images + (sample.to(tl.int64) * own_step + row_own)
+    partner = source + (tl.load(partners + sample) * partner_step + row_partner)
+    shown = out + (sample.to(tl.int64) * out_step + row_out)
+    if SPLITS:
+        start, stop = _edges(starts, 0, CUT_BY, UNITS, RANK, column.dtype)
+        before, until = _pixels_before(start, column, WORD), _pixels_before(stop, column, WORD)
+        touched, inside = row_inside & (before < until), row_inside & (before == 0) & (until == WORD)
+        at_own, at_partner, at_out = column, column, column
+    else:
+        at_own, at_partner, at_out, inside, channel = _along(
+            column, starts, 0, INNER, LENGTHS, CUT_BY, UNITS, OWN_STRIDES, PARTNER_STRIDES, OUT_STRIDES, RANK
+        )
+        inside = row_inside & inside
+        touched, channel = inside, row_channel + channel
+    if ONLY_INSIDE:
+        if tl.max(touched.to(tl.int32)) == 0:
+            return
+    touched = touched & (column < COLUMNS)
+    written = touched if ONLY_INSIDE else (row >= 0) & (column < COLUMNS)
+    pasted = tl.load(partner + at_partner, mask=touched)
+    if BLENDS:
+        share = tl.load(opacity + (sample if OPACITY_A_SAMPLE else 0))
+        opaque = share + tl.zeros([1, 1], tl.float64) == 1.0
+        value = tl.load(own + at_own, mask=written & ~(inside & opaque))
+        if NORMALISES:
+            value, pasted = _normalized(value, mean, std, channel), _normalized(pasted, mean, std, channel)
+        value = tl.where(inside, tl.where(opaque, pasted, _blended(value, pasted, share)), value)
+    else:
+        value = tl.load(own + at_own, mask=written & ~inside)
+        if SPLITS:
+            shown_bits = _bits_of(until, WORD, WORD_TYPE, BITS) & ~_bits_of(before, WORD, WORD_TYPE, BITS)
+            value = _put_together(value, pasted, tl.where(row_inside, shown_bits, 0))
+        else:
+            value = tl.where(inside, pasted, value)
+        if NORMALISES:
+            value = _normalized(value, mean, std, channel)
+    if HELD or ONLY_INSIDE:
         # All that this program overwrites has been read, by whichever of its threads, before one of them writes.
         tl.debug_barrier()
-    tl.store(out + (sample.to(tl.int64) * out_step + out_at), value.to(out.dtype.element_ty), mask=written)
+    tl.store(shown + at_out, value.to(out.dtype.element_ty), mask=written)
 
 
 @triton.jit
-def _normalized(values, mean, std):
+def _of_words(pixels, WORD_TYPE: tl.constexpr):
+    """Return a pointer to pixels as one to words of several."""
+    return pixels if WORD_TYPE is None else pixels.to(tl.pointer_type(WORD_TYPE), bitcast=True)
+
+
+@triton.jit
+def _along(
+    rest,
+    starts,
+    FIRST: tl.constexpr,
+    END: tl.constexpr,
+    LENGTHS: tl.constexpr,
+    CUT_BY: tl.constexpr,
+    UNITS: tl.constexpr,
+    OWN_STRIDES: tl.constexpr,
+    PARTNER_STRIDES: tl.constexpr,
+    OUT_STRIDES: tl.constexpr,
+    RANK: tl.constexpr,
+):
+    """Return where places along some axes lie in the three batches, whether boxes have them inside, their channel."""
+    own_at, partner_at, out_at, inside, channel = rest * 0, rest * 0, rest * 0, rest >= 0, rest * 0
+    for axis in tl.static_range(FIRST, END):
+        along = rest % LENGTHS[axis]
+        rest = rest // LENGTHS[axis]
+        own_at += along * OWN_STRIDES[axis]
+        partner_at += along * PARTNER_STRIDES[axis]
+        out_at += along * OUT_STRIDES[axis]
+        if CUT_BY[axis] == RANK:
+            channel += along // UNITS[axis]
+        elif CUT_BY[axis] >= 0:
+            start, stop = _edges(starts, axis, CUT_BY, UNITS, RANK, along.dtype)
+            inside = inside & (along >= start) & (along < stop)
+    return own_at, partner_at, out_at, inside, channel
+
+
+@triton.jit
+def _edges(
+    starts, axis: tl.constexpr, CUT_BY: tl.constexpr, UNITS: tl.constexpr, RANK: tl.constexpr, dtype: tl.constexpr
+):
+    """Return where boxes start and stop along an axis."""
+    start, stop = tl.load(starts + CUT_BY[axis]), tl.load(starts + RANK + CUT_BY[axis])
+    return (start * UNITS[axis]).to(dtype), (stop * UNITS[axis]).to(dtype)
+
+
+@triton.jit
+def _pixels_before(edge, word, WORD: tl.constexpr):
+    """Return how many of a word's pixels lie before an edge, which is counted in pixels."""
+    return tl.minimum(tl.maximum(edge - word * WORD, 0), WORD)
+
+
+@triton.jit
+def _bits_of(pixels, WORD: tl.constexpr, WORD_TYPE: tl.constexpr, BITS: tl.constexpr):
+    """Return the bits of a word's first pixels."""
+    some = (tl.full([1, 1], 1, WORD_TYPE) << ((pixels % WORD) * BITS).to(WORD_TYPE)) - 1
+    return tl.where(pixels == WORD, tl.full([1, 1], -1, WORD_TYPE), some)
+
+
+@triton.jit
+def _put_together(own, pasted, bits):
+    """Return words with some bits of the pasted ones and the others of one's own."""
+    return (own & ~bits) | (pasted & bits)
+
+
+@triton.jit
+def _normalized(values, mean, std, channel):
     """Return ``(values / 255 - mean) / std`` in float32, each division rounded as IEEE 754 has it."""
-    return tl.div_rn(tl.div_rn(values.to(tl.float32), 255.0) - tl.load(mean), tl.load(std))
+    return tl.div_rn(tl.div_rn(values.to(tl.float32), 255.0) - tl.load(mean + channel), tl.load(std + channel))
 
 
 @triton.jit

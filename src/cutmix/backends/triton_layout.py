@@ -1,0 +1,194 @@
+"""How the Triton kernel goes through a batch: where each place lies, what a program takes; pure numbers, no tensors.
+
+A pixel's coordinates follow from its place. The axes are folded first (an axis that fills one step of another becomes
+part of it), so that a picture has two or three whatever its layout. Where pixels that are only copied lie side by side,
+a place is a word of them. The inner axes make up rows, whose places are the columns of a tile: what depends on the
+column alone is computed once for all rows of a tile, what depends on the row once for all columns.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias
+
+from cutmix.backends.triton_kernel import WORDS
+
+Strides: TypeAlias = tuple[int, ...]
+Constants: TypeAlias = dict[str, Any]
+"""Arguments of the kernel that it is compiled for, by their names."""
+
+FREE = -1
+"""What cuts an axis that no plan cuts."""
+
+WIDEST = max(WORDS)
+"""The bytes of the widest word."""
+
+LONG_ROW = 16
+"""How many places make a row long enough; axes are put together to such rows where no edge cuts through a word."""
+
+TILE, HELD_TILE, HELD_TILE_OF_BOXES = 1024, 4096, 2048
+"""Places of a tile; of one that holds a whole batch; of one where moreover each sample has its own box."""
+
+A_WARP, A_WARP_OF_BOXES = 1024, 512
+"""Places of one warp, 32 or 16 a thread, whose values and addresses fit into its registers."""
+
+FEWEST_WARPS, MOST_WARPS = 4, 32
+
+WASTE = 1.2
+"""How many places a tile may have for each that exists: rows are as long as they are, tiles powers of two."""
+
+SECTOR = 32
+"""The bytes that a GPU moves at least."""
+
+
+class Batch(NamedTuple):
+    """What is mixed, as far as the kernel is compiled for it.
+
+    Attributes:
+        shape: (batch, ...).
+        strides: of a sample's axes, in the images, in the source and in what is written.
+        cut_by: which of the plan's axes cuts each; FREE for none, the number of them for the channels.
+        size: the bytes of a pixel.
+        widest: how many pixels a word may have at most.
+        held: whether a program must read the whole batch before it writes.
+        box_a_sample: whether each sample has its own box.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[Strides, ...]
+    cut_by: tuple[int, ...]
+    size: int
+    widest: int
+    held: bool
+    box_a_sample: bool
+
+
+class Axis(NamedTuple):
+    """An axis of a sample as the kernel knows it.
+
+    Attributes:
+        length: how many places it has.
+        cut_by: which of the plan's axes; FREE for none, the number of them for the channels.
+        unit: how many places make one step of the plan's axis; pixels, where edges of boxes cut through words.
+        own: the stride in the images.
+        partner: the stride in the source.
+        out: the stride in what is written.
+    """
+
+    length: int
+    cut_by: int
+    unit: int
+    own: int
+    partner: int
+    out: int
+
+    @property
+    def strides(self) -> Strides:
+        """Return the three strides."""
+        return self.own, self.partner, self.out
+
+    def holds(self, inner: "Axis") -> bool:
+        """Tell whether ``inner`` fills one step of this axis, in all three batches."""
+        return inner.cut_by == FREE and self.strides == tuple(inner.length * stride for stride in inner.strides)
+
+    def folded(self, inner: "Axis") -> "Axis":
+        """Return the one axis that both are."""
+        return Axis(self.length * inner.length, self.cut_by, self.unit * inner.length, *inner.strides)
+
+    def of_words(self, word: int) -> "Axis":
+        """Return an axis whose neighbours are side by side, as one of words."""
+        unit = self.unit if self.unit % word else self.unit // word
+        return self._replace(length=self.length // word, unit=unit)
+
+    def between_words(self, word: int) -> "Axis":
+        """Return an axis whose neighbours are whole words apart, with its strides in words."""
+        return Axis(self.length, self.cut_by, self.unit, *(stride // word for stride in self.strides))
+
+
+@lru_cache(maxsize=256)
+def programs_and_constants(batch: Batch) -> tuple[int, Constants]:
+    """Return how many programs there are, and what each is compiled for."""
+    pixels = _folded(
+        [
+            Axis(length, by, 1, *strides)
+            for length, by, *strides in zip(batch.shape[1:], batch.cut_by, *batch.strides, strict=True)
+        ]
+    )
+    word = _pixels_in_a_word(pixels, batch.widest)
+    splits = pixels[0].cut_by != FREE and pixels[0].unit % word > 0
+    axes = [pixels[0].of_words(word), *(axis.between_words(word) for axis in pixels[1:])] if word > 1 else pixels
+    names = ("LENGTHS", "CUT_BY", "UNITS", "OWN_STRIDES", "PARTNER_STRIDES", "OUT_STRIDES")
+    inner = _axes_in_a_row(axes, 1 if splits else LONG_ROW)
+    columns, rows = (math.prod(axis.length for axis in part) for part in (axes[:inner], axes[inner:]))
+    width, height, warps = _held_tile(batch, columns, word) if batch.held else _tile(columns, rows)
+    groups = rows if batch.held else batch.shape[0] * -(-rows // height)
+    return groups * -(-columns // width), {
+        **dict(zip(names, zip(*axes, strict=True), strict=True)),
+        "WORD": word,
+        "WORD_TYPE": WORDS[word * batch.size] if word > 1 else None,
+        "BITS": 8 * batch.size,
+        "SPLITS": splits,
+        "INNER": inner,
+        "COLUMNS": columns,
+        "ROWS": rows,
+        "WIDTH": width,
+        "HEIGHT": height,
+        "num_warps": warps,
+        "HELD": batch.held,
+        "BOX_A_SAMPLE": batch.box_a_sample,
+        "WIDE": _reach(pixels) >= 2**31,
+    }
+
+
+def _folded(axes: Sequence[Axis]) -> list[Axis]:
+    """Return the axes, innermost first, with neighbours made one wherever memory and plan let them be."""
+    folded: list[Axis] = []
+    for axis in sorted(axes, key=lambda axis: axis.out):
+        outer = axis
+        while folded and outer.holds(folded[-1]):
+            outer = outer.folded(folded.pop())
+        if outer.length > 1 or outer.cut_by != FREE:
+            folded.append(outer)
+    return folded
+
+
+def _pixels_in_a_word(axes: Sequence[Axis], widest: int) -> int:
+    """Return how many pixels, ``widest`` at most, every row is cut into without a rest, wherever it begins."""
+    innermost, *others = axes
+    if innermost.strides != (1, 1, 1):
+        return 1
+    return math.gcd(widest, innermost.length, *chain.from_iterable(axis.strides for axis in others))
+
+
+def _axes_in_a_row(axes: Sequence[Axis], least: int) -> int:
+    """Return how many of the axes, innermost first, make up a row of ``least`` places, where there are as many."""
+    lengths = [axis.length for axis in axes]
+    return next((count for count in range(1, len(axes)) if math.prod(lengths[:count]) >= least), len(axes))
+
+
+def _tile(columns: int, rows: int) -> tuple[int, int, int]:
+    """Return the columns, rows and warps of programs that read nothing which is overwritten."""
+    widths = [1 << power for power in range(TILE.bit_length() - 2)]
+    width = max(width for width in widths if width == 1 or -(-columns // width) * width <= WASTE * columns)
+    height = min(TILE // width, _power_of_two(rows))
+    return width, height, FEWEST_WARPS
+
+
+def _held_tile(batch: Batch, columns: int, word: int) -> tuple[int, int, int]:
+    """Return the columns, samples and warps of programs that hold the whole batch: at least a sector of each sample."""
+    samples = _power_of_two(batch.shape[0])
+    places, a_warp = (HELD_TILE_OF_BOXES, A_WARP_OF_BOXES) if batch.box_a_sample else (HELD_TILE, A_WARP)
+    width = min(max(places // samples, SECTOR // (word * batch.size), 1), _power_of_two(columns))
+    return width, samples, min(max(width * samples // a_warp, FEWEST_WARPS), MOST_WARPS)
+
+
+def _reach(axes: Sequence[Axis]) -> int:
+    """Return how far a sample reaches in memory at most, and no less than how many pixels it has."""
+    farthest = sum((axis.length - 1) * max(axis.strides) for axis in axes)
+    return max(farthest, math.prod(axis.length for axis in axes))
+
+
+def _power_of_two(number: int) -> int:
+    """Return the smallest power of two that is not below ``number``."""
+    return 1 << (number - 1).bit_length()
