@@ -297,8 +297,8 @@ def _shares(kept: Kept, logits: Logits, own: Ids) -> Losses:
     """Return what a sample's two labels count, (batch, 2, ...): one pair for all, if none of the two is nothing."""
     share = _shared(kept)
     if share is not None and 0.0 < share < 1.0:
-        pair = logits.new_tensor((share, 1.0 - share), dtype=_wide_dtype(logits)).view(2, *[1] * (own.ndim - 1))
-        return pair.expand(len(own), *pair.shape)
+        pair = torch.tensor((share, 1.0 - share), dtype=_wide_dtype(logits)).view(2, *[1] * (own.ndim - 1))
+        return pair.to(logits.device, non_blocking=True).expand(len(own), *pair.shape)
     share = _a_sample(kept, logits, own)
     return torch.stack((share, 1.0 - share), 1)
 

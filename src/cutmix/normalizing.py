@@ -51,6 +51,7 @@ def mix_normalize(  # noqa: PLR0913 - what is mixed, and what it becomes
     _check_bytes(images, dtype)
     offsets, scales = _channels("mean", mean, images), _channels("std", std, images)
     _check_shares(offsets, scales)
+    offsets, scales = (numbers.to(images.device, non_blocking=True) for numbers in (offsets, scales))
     _, mixed_targets = mix(images[:, :0].float(), targets, plan)  # all is checked there, and no channel moved
     if out is None:
         out = torch.empty_like(images, dtype=dtype, memory_format=memory_format)
@@ -79,7 +80,7 @@ def _check_out(images: Images, targets: Labels, out: Images, dtype: torch.dtype)
 
 
 def _channels(name: str, values: Sequence[float] | Tensor, images: Images) -> Channels:
-    """Return one number a channel as float32, where the images are."""
+    """Return one number a channel as float32."""
     try:
         numbers = torch.as_tensor(values, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -88,7 +89,7 @@ def _channels(name: str, values: Sequence[float] | Tensor, images: Images) -> Ch
         raise ValueError(
             f"{name} must be {images.shape[1]} numbers, one a channel, got {values}: in shares of 255, (0.5, 0.5, 0.5)"
         )
-    return numbers.to(images.device, non_blocking=True)
+    return numbers
 
 
 def _check_shares(mean: Channels, std: Channels) -> None:

@@ -55,6 +55,7 @@ class Stencil:
     def show(self, images: Images, source: Images, out: Images | None = None) -> Images:
         """Return the images with their partners where the mask is true."""
         between = [1] * (images.ndim - self.mask.ndim)
-        inside = self.mask.to(images.device).view(len(self.mask), *between, *self.size)
-        mixed = torch.where(inside, source.index_select(0, self.partners.to(source.device)), images)
+        inside = self.mask.to(images.device, non_blocking=True).view(len(self.mask), *between, *self.size)
+        partners = self.partners.to(source.device, non_blocking=True)
+        mixed = torch.where(inside, source.index_select(0, partners), images)
         return (torch.empty_like(images) if out is None else out).copy_(mixed)
