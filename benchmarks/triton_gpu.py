@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cutmix.algorithms import CutMix
+from cutmix.algorithms import CutMix, MixUp
+from cutmix.algorithms.mixer import Mixer
 from cutmix.backends import mix_images, mix_normalize
 from cutmix.functional import cutmix_batch
 from cutmix.models import normed
 from cutmix.plans import Plan
-from peers import load
+from peers import Peer, load
 from recording import record, spread
 
 Arm: TypeAlias = Callable[[], Any]
@@ -43,7 +44,9 @@ WORKS = {
 }
 STEP = "128x3x224x224 bfloat16, channels_last"
 SHARE_OF_A_STEP = 0.5
-PEERS = ("Composer", "timm")
+PEERS = ("Composer", "timm", "torchvision")
+OURS = "cutmix_batch, in place"
+CALLS_IN_A_ROW = 100
 
 
 class Bottleneck(nn.Module):
@@ -128,33 +131,35 @@ def batch_of(name: str) -> tuple[Tensor, Tensor]:
     return images, torch.arange(len(images), device="cuda") % CLASSES
 
 
-def drawn(images: Tensor, *, per_sample: bool) -> list[Plan]:
+def drawn(images: Tensor, recipe: Mixer) -> list[Plan]:
     """Return plans for these images, always the same."""
     generator = torch.Generator().manual_seed(0)
-    return [CutMix(per_sample=per_sample).draw(images.shape, generator=generator) for _ in range(PLANS)]
+    return [recipe.draw(images.shape, generator=generator) for _ in range(PLANS)]
 
 
-def arms_on(name: str) -> dict[str, Arm]:
+def arms_on(name: str, peers: Mapping[str, Peer]) -> dict[str, Arm]:
     """Return what is timed on one batch."""
     images, ids = batch_of(name)
     out = torch.empty_like(images)
     arms: dict[str, Arm] = {"copy": partial(out.copy_, images), "clone": images.clone}
-    for boxes, per_sample in (("one box", False), ("per sample", True)):
-        plans = drawn(images, per_sample=per_sample)
+    recipes: dict[str, Mixer] = {"one box": CutMix(), "per sample": CutMix(per_sample=True)}
+    if images.is_floating_point():
+        recipes["MixUp"] = MixUp()
+    for what, recipe in recipes.items():
+        plans = drawn(images, recipe)
         check(images, plans[0])
         for backend in ("triton", "eager"):
             for place, target in (("in place", images), ("out=", out)):
                 mix = partial(mix_images, images, out=target, backend=backend)
-                arms[f"{backend}, {boxes}, {place}"] = by_plans(mix, plans)
-    arms["cutmix_batch, in place"] = partial(cutmix_batch, images, ids, out=images)
+                arms[f"{backend}, {what}, {place}"] = by_plans(mix, plans)
+    arms[OURS] = partial(cutmix_batch, images, ids, out=images)
     if images.is_floating_point():
-        usable, _ = load()
-        arms |= {peer: usable[peer].make(images, ids, CLASSES) for peer in PEERS if peer in usable}
+        arms |= {name: peers[name].make(images, ids, CLASSES) for name in PEERS if name in peers}
     return arms
 
 
 def check(images: Tensor, plan: Plan) -> None:
-    """Check on a few samples that the kernel gives the bytes of the reference.
+    """Check that the kernel gives the bytes of the reference.
 
     Raises:
         ValueError: when it does not.
@@ -170,7 +175,7 @@ def check(images: Tensor, plan: Plan) -> None:
 def input_stage_arms() -> dict[str, Arm]:
     """Return the ways from bytes to a mixed bfloat16 batch."""
     images, _ = batch_of("256x3x224x224 uint8")
-    plans = drawn(images, per_sample=False)
+    plans = drawn(images, CutMix())
     mean, std = torch.full((3,), 0.45, device="cuda"), torch.full((3,), 0.22, device="cuda")
     out = torch.empty_like(images, dtype=torch.bfloat16, memory_format=torch.channels_last)
     arms: dict[str, Arm] = {"copy": partial(out.copy_, images)}
@@ -192,20 +197,31 @@ def over(times: Mapping[str, list[float]], unit: str = "copy") -> dict[str, Any]
 
 
 def microseconds_of_the_host(arm: Arm) -> float:
-    """Return what the host takes for one call, the median of many; it waits for nothing."""
+    """Return what the host takes for one call, the median of many in a row: the device is not waited for."""
+    torch.cuda.synchronize()
     taken = []
-    for _ in range(100):
+    for _ in range(CALLS_IN_A_ROW):
         start = perf_counter()
         arm()
         taken.append(1e6 * (perf_counter() - start))
-        torch.cuda.synchronize()
+    torch.cuda.synchronize()
     return round(median(taken), 1)
+
+
+def beside_peers(work: str, times: Mapping[str, list[float]]) -> list[dict[str, Any]]:
+    """Return what our whole call takes on the device in multiples of what each peer's takes, trial by trial."""
+    rows = []
+    for peer in PEERS:
+        if peer in times:
+            figures = spread([own / other for own, other in zip(times[OURS], times[peer], strict=True)], digits=3)
+            rows.append({"work": work, "arm": OURS, "over": peer, **figures, "must": 1.0})
+    return [{**row, "holds": row["median"] <= row["must"]} for row in rows]
 
 
 def share_of_a_step(trials: int) -> dict[str, Any]:
     """Return what part of a training step mixing takes on the device, in percent."""
     images, ids = batch_of(STEP)
-    mix = by_plans(partial(mix_images, images, out=images, backend="triton"), drawn(images, per_sample=False))
+    mix = by_plans(partial(mix_images, images, out=images, backend="triton"), drawn(images, CutMix()))
     times = measure({"step": training_step(images, ids), "mix": mix}, trials)
     shares = [100.0 * mixing / step for mixing, step in zip(times["mix"], times["step"], strict=True)]
     figures = spread(shares, digits=3)
@@ -220,20 +236,24 @@ def share_of_a_step(trials: int) -> dict[str, Any]:
 
 def measured(trials: int) -> dict[str, Any]:
     """Return all figures."""
-    works = {}
+    works, musts = {}, []
+    peers, described = load()
     for name in WORKS:
-        arms = arms_on(name)
-        works[name] = over(measure(arms, trials))
-        works[name]["host_microseconds"] = {
-            arm: microseconds_of_the_host(arms[arm]) for arm in arms if arm.startswith(("triton", "cutmix_batch"))
-        }
+        arms = arms_on(name, peers)
+        times = measure(arms, trials)
+        musts += beside_peers(name, times)
+        works[name] = over(times)
+        for arm, call in arms.items():
+            works[name][arm]["host_microseconds"] = microseconds_of_the_host(call)
     return {
         "what": "what mixing takes on the device, and in multiples of a copy into existing memory",
         "device": torch.cuda.get_device_name(),
         "triton": __import__("triton").__version__,
         "trials": trials,
         "draws_per_trial": DRAWS,
+        "peers": {name: described[name] for name in PEERS},
         "works": works,
+        "musts": musts,
         "input_stage": over(measure(input_stage_arms(), trials)),
         "share_of_a_step": share_of_a_step(trials),
     }
