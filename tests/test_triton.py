@@ -12,15 +12,13 @@ pytest.importorskip("triton", reason="the package triton is not installed: make 
 
 from triton import language as tl
 
-from cutmix import backends
 from cutmix.backends import mix_images, mix_normalize, reference, triton
-from cutmix.backends.triton_layout import programs_and_constants as constants_of
+from cutmix.backends.triton_layout import launch_for
 from cutmix.boxes import fixed
 from cutmix.plans import Plan
-from gpus import GPU, needs_gpu, waiting_refused
+from gpus import DEVICE, mixed_in_place, noise, normalized_in_steps, plan_of, same_bytes
 from strategies import DTYPES, numbered, plans
 
-DEVICE = torch.device("cuda", 0) if GPU else torch.device("cpu")
 FLOATS = [dtype for dtype in DTYPES if dtype.is_floating_point]
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 
@@ -45,30 +43,6 @@ def _rounding_as_a_gpu_does():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interpreter.InterpreterBuilder, "cast_impl", rounded)
         yield
-
-
-def same_bytes(one, other):
-    one, other = one.cpu().contiguous(), other.cpu().contiguous()
-    return one.dtype == other.dtype and torch.equal(one.view(torch.uint8), other.view(torch.uint8))
-
-
-def noise(*shape, dtype=torch.float32):
-    values = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-    return (values if dtype.is_floating_point else values * 100).to(dtype)
-
-
-def plan_of(partners, box, size, *, boxes=1, opacity=1.0):
-    starts, stops = box
-    moved = [fixed([start + i % 2 for start in starts], stops, 1) for i in range(boxes)]
-    return Plan(torch.tensor(partners), torch.cat(moved), torch.full((boxes,), opacity, dtype=torch.float64), size)
-
-
-def mixed_in_place(images, plan, source=None):
-    out = images.to(DEVICE, copy=True)
-    source = None if source is None else source.to(DEVICE)
-
-    assert triton.mix_images(out, plan, source=source, out=out) is out
-    return out
 
 
 @few
@@ -128,12 +102,12 @@ def test_in_place_any_partners_do(partners, boxes):
 def test_a_batch_too_large_for_one_program_is_mixed_in_place_too(monkeypatch):
     asked = []
     monkeypatch.setattr(triton, "HELD_BATCH", 3)
-    monkeypatch.setattr(triton, "programs_and_constants", lambda batch: asked.append(batch) or constants_of(batch))
+    monkeypatch.setattr(triton, "launch_for", lambda layout: asked.append(layout) or launch_for(layout))
     images = numbered(4, 2, 6, 7)
     plan = plan_of([1, 2, 3, 0], ([1, 1], [5, 6]), (6, 7))
 
     assert same_bytes(mixed_in_place(images, plan), reference.mix_images(images, plan))
-    assert [batch.held for batch in asked] == [False]
+    assert [layout.held for layout in asked] == [False]
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32])
@@ -159,9 +133,12 @@ def test_samples_may_begin_within_words(first):
     plan = plan_of([1, 2, 3, 0], ([5], [19]), (24,))
     expected = reference.mix_images(images, plan)
 
-    there = memory.to(DEVICE, copy=True)[first : first + 96].view(4, 24)
+    whole = memory.to(DEVICE, copy=True)
+    there = whole[first : first + 96].view(4, 24)
     assert same_bytes(triton.mix_images(there, plan), expected)
     assert same_bytes(triton.mix_images(there, plan, out=there), expected)
+    assert same_bytes(whole[:first], memory[:first])
+    assert same_bytes(whole[first + 96 :], memory[first + 96 :])
 
 
 def layouts_of(plain):
@@ -183,10 +160,14 @@ def test_every_layout_is_kept_and_read_right(layout, boxes, opacity):
     expected = reference.mix_images(images, plan)
     there = list(layouts_of(noise(4, 3, 6, 10).to(DEVICE)))[layout]
 
-    for out in [None, *(torch.zeros_like(other) for other in layouts_of(there.contiguous()))]:
-        mixed = triton.mix_images(there, plan, out=out)
-        assert mixed.stride() == (torch.empty_like(there) if out is None else out).stride()
-        assert same_bytes(mixed, expected)
+    mixed = triton.mix_images(there, plan)
+    assert mixed.stride() == torch.empty_like(there).stride()
+    assert same_bytes(mixed, expected)
+    *others, _ = layouts_of(torch.zeros_like(there.contiguous()))  # the last one has no memory of its own a pixel
+    for out in others:
+        assert same_bytes(triton.mix_images(there, plan, out=out), expected)
+    if layout < len(others):
+        assert same_bytes(triton.mix_images(there, plan, out=there), expected)
 
 
 @pytest.mark.parametrize("size", [(7,), (6, 5), (3, 4, 5)])
@@ -200,14 +181,18 @@ def test_signals_pictures_and_volumes_are_cut_behind_any_number_of_other_axes(si
     assert same_bytes(mixed_in_place(images, plan), expected)
 
 
-@pytest.mark.parametrize("opacity", [1.0, 0.3])
+@pytest.mark.parametrize(("dtype", "opacity"), [(torch.float32, 1.0), (torch.float32, 0.3), (torch.uint8, 1.0)])
 @pytest.mark.parametrize("boxes", [1, 4])
-def test_partners_come_from_the_source(boxes, opacity):
-    images, source = noise(4, 2, 6, 7), numbered(4, 2, 6, 7, dtype=torch.float32)
-    plan = plan_of([1, 1, 3, 0], ([1, 1], [5, 6]), (6, 7), boxes=boxes, opacity=opacity)
+@pytest.mark.parametrize("width", [7, 8])
+@pytest.mark.parametrize("first", [0, 1])
+def test_partners_come_from_the_source(dtype, opacity, boxes, width, first):
+    images = noise(4, 3, 6, width, dtype=dtype)
+    memory = numbered(1, 4 * 3 * 6 * width + 1, 1, dtype=dtype).view(-1)
+    source = memory[first : first + images.numel()].view(images.shape)
+    plan = plan_of([1, 1, 3, 0], ([1, 1], [5, 6]), (6, width), boxes=boxes, opacity=opacity)
     expected = reference.mix_images(images, plan, source=source)
 
-    there = images.to(DEVICE), source.to(DEVICE)
+    there = images.to(DEVICE), memory.to(DEVICE, copy=True)[first : first + images.numel()].view(images.shape)
     assert same_bytes(triton.mix_images(there[0], plan, source=there[1]), expected)
     assert same_bytes(mixed_in_place(images, plan, source), expected)
     assert same_bytes(triton.mix_images(there[0], plan, source=there[1], out=there[1]), expected)
@@ -242,11 +227,6 @@ def test_a_batch_without_pixels_is_left_as_it_is():
     assert triton.mix_images(images, plan_of([1, 0], ([0, 0], [2, 2]), (4, 5))).shape == images.shape
 
 
-def normalized_in_steps(images, mean, std):
-    per_channel = (1, -1, *[1] * (images.ndim - 2))
-    return (images.float() / 255 - mean.view(per_channel)) / std.view(per_channel)
-
-
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("opacity", [1.0, 0.3])
 @pytest.mark.parametrize("boxes", [1, 4])
@@ -263,6 +243,17 @@ def test_one_pass_gives_the_bytes_of_normalizing_and_mixing_in_steps(dtype, opac
         assert same_bytes(out, expected)
 
 
+def test_channels_may_lie_in_strides():
+    images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = torch.tensor([[0.4, 9.0], [0.5, 9.0], [0.6, 9.0]])[:, 0], torch.tensor(0.25).expand(3)
+    plan = plan_of([1, 0], ([1, 1], [3, 4]), (4, 5))
+    expected = reference.mix_images(normalized_in_steps(images, mean, std), plan)
+
+    there = mean.to(DEVICE), torch.tensor(0.25, device=DEVICE).expand(3)
+    out = torch.empty(images.shape, device=DEVICE)
+    assert same_bytes(triton.mix_normalize(images.to(DEVICE), plan, *there, out), expected)
+
+
 def in_both_formats(images):
     return (images, images.movedim(1, -1).contiguous().movedim(-1, 1))
 
@@ -273,12 +264,18 @@ def test_it_is_had_by_its_name():
     assert same_bytes(mix_images(images.to(DEVICE), plan, backend="triton"), reference.mix_images(images, plan))
 
 
-@needs_gpu
-def test_it_is_chosen_on_a_gpu_unless_a_gradient_is_asked_for():
-    images, plan = torch.zeros(2, 1, 3, device=DEVICE), plan_of([1, 0], ([0], [2]), (3,))
+def test_what_a_word_cannot_hold_is_refused():
+    images, plan = torch.zeros(2, 1, 3, dtype=torch.complex128, device=DEVICE), plan_of([1, 0], ([0], [2]), (3,))
 
-    assert backends._candidates(images, plan, None, None) == ["triton"]
-    assert backends._candidates(images.requires_grad_(), plan, None, None) == []
+    with pytest.raises(TypeError, match=r"images must have pixels of at most 8 bytes .* got torch\.complex128"):
+        triton.mix_images(images, plan)
+
+
+def test_partners_that_are_not_there_are_refused():
+    images = torch.zeros(2, 1, 3, device=DEVICE)
+
+    with pytest.raises(ValueError, match=r"partners must lie in \[0, 2\), .* got \[1, 2\]"):
+        mix_images(images, plan_of([1, 2], ([0], [2]), (3,)), backend="triton")
 
 
 def test_images_that_require_grad_are_refused():
@@ -317,66 +314,3 @@ def test_a_plan_of_the_host_is_refused_where_a_graph_is_captured(monkeypatch):
 
     with pytest.raises(ValueError, match=r"plan must live on the images' device .* capture plan.to\('cpu:0'\)"):
         triton._on(ELSEWHERE, plan_of([1, 0], ([1, 2], [4, 8]), (5, 9)))
-
-
-@needs_gpu
-@pytest.mark.parametrize("boxes", [1, 512])
-def test_a_gpu_is_never_waited_for(boxes):
-    images = torch.randn(512, 3, 32, 32, device=DEVICE)
-    plan = plan_of([*range(1, 512), 0], ([3, 4], [20, 30]), (32, 32), boxes=boxes)
-    triton.mix_images(images, plan)
-    triton.mix_images(images, plan, out=images)
-
-    with waiting_refused():
-        triton.mix_images(images, plan)
-        triton.mix_images(images, plan, out=images)
-
-
-@needs_gpu
-@pytest.mark.parametrize("backend", ["auto", "eager", "triton"])
-def test_bytes_are_normalized_on_a_gpu_as_on_the_host(backend):
-    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(2, 3, 1, 1)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    plan, out = plan_of([1, 0], ([1, 2], [9, 8]), (16, 16)), torch.empty(images.shape, device=DEVICE)
-
-    mix_normalize(images.to(DEVICE), plan, mean.to(DEVICE), std.to(DEVICE), out=out, backend=backend)
-    assert same_bytes(out, reference.mix_images(normalized_in_steps(images, mean, std), plan))
-
-
-@needs_gpu
-@pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize("boxes", [1, 6])
-def test_a_captured_graph_mixes_by_the_plan_that_its_memory_holds(boxes, in_place):
-    batches = [noise(6, 3, 32, 32), numbered(6, 3, 32, 32, dtype=torch.float32)]
-    all_plans = [
-        plan_of([1, 2, 3, 4, 5, 0], ([1, 1], [9, 31]), (32, 32), boxes=boxes),
-        plan_of([5, 4, 3, 2, 1, 0], ([8, 2], [32, 20]), (32, 32), boxes=boxes, opacity=0.3),
-    ]
-    plan, images = all_plans[0].to(DEVICE), batches[0].to(DEVICE)
-    out = images if in_place else torch.empty_like(images)
-    triton.mix_images(images.clone(), plan, out=torch.empty_like(images))  # compiled before it is captured
-    warm = images.clone()
-    triton.mix_images(warm, plan, out=warm)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        triton.mix_images(images, plan, out=out)
-
-    for batch, drawn in zip(batches, all_plans, strict=True):
-        images.copy_(batch)
-        for name in ("partners", "boxes", "opacity"):
-            getattr(plan, name).copy_(getattr(drawn, name))
-        graph.replay()
-        assert same_bytes(out, reference.mix_images(batch, drawn))
-
-
-@needs_gpu
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("batch", [2, 100, 128, 513, 4096])
-def test_large_batches_have_the_bytes_of_the_reference(batch, dtype):
-    images = noise(batch, 3, 64, 64, dtype=torch.float32).mul(50).to(dtype)
-    partners = torch.randperm(batch, generator=torch.Generator().manual_seed(1)).tolist()
-    for boxes in (1, batch):
-        plan = plan_of(partners, ([5, 6], [50, 64]), (64, 64), boxes=boxes)
-        expected = reference.mix_images(images, plan)
-        assert same_bytes(triton.mix_images(images.to(DEVICE), plan), expected)
-        assert same_bytes(mixed_in_place(images, plan), expected)

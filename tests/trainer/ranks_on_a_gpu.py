@@ -1,4 +1,4 @@
-"""What one process under a launcher runs on a GPU: the digests of what it trains alone, by DDP and by FSDP2."""
+"""What one process under a launcher runs on a GPU: it trains by DDP, then by FSDP2, and tells what came of each."""
 
 import hashlib
 import json

@@ -184,8 +184,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_one_step_late_and_is_not_kept(ev
     step = told.value.step.number
     assert BAD in seen.samples[step - 1]
     assert step <= len(seen.samples) <= step + 1
-    for path in tmp_path.glob("ep*-ba*"):
-        assert all(value.isfinite().all() for value in read(path).tensors["weights"].values())
+    kept = [read(path).tensors["weights"] for path in (tmp_path / "checkpoints").glob("ep*-ba*")]
+    assert all(value.isfinite().all() for weights in kept for value in weights.values())
+    assert len(kept) == (step - 1 if every == "1ba" else 0)
 
 
 def test_steps_that_are_not_finite_are_skipped_there_too():

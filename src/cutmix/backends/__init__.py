@@ -147,6 +147,11 @@ def _check_fit(images: Images, plan: Plan, source: Source | None, out: Images | 
             f"source must have samples like the images, {tuple(images.shape[1:])} {images.dtype} on {images.device}, "
             f"got {tuple(others.shape[1:])} {others.dtype} on {others.device}: prepare both batches alike"
         )
+    if plan.is_readable and not int(plan.partners.numpy().max()) < others.shape[0]:
+        raise ValueError(
+            f"partners must lie in [0, {others.shape[0]}), the samples that there are, got {plan.partners.tolist()}: "
+            "pass the batch that they were drawn for, or source="
+        )
 
 
 def _written(images: Images) -> Images:

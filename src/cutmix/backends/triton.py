@@ -21,8 +21,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from cutmix.backends.triton_kernel import INTERPRETED, mix
-from cutmix.backends.triton_layout import FREE, WIDEST, Batch, programs_and_constants
+from cutmix.backends.triton_kernel import INTERPRETED, WORDS, mix
+from cutmix.backends.triton_layout import FREE, Layout, launch_for
 from cutmix.memory import is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Channels, Images, Source
@@ -32,6 +32,9 @@ Moments: TypeAlias = tuple[Tensor, Tensor]
 WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """What is only copied is copied as whole numbers of its size: any dtype, and one kernel for all of a size."""
 
+TAKEN_AT_ONCE = 200_000
+"""The bytes that were seen to go up behind a busy stream without a wait; fewer do so sooner than from pinned memory."""
+
 HELD_BATCH = 4096
 """The largest batch that one program holds; the partners of a larger one are copied first."""
 
@@ -40,10 +43,15 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
     """Show in each sample's box its partner, with the plan's opacity.
 
     Raises:
+        TypeError: when a pixel has more than 8 bytes.
         ValueError: where the images are on no GPU or require grad, and where a CUDA graph captures a plan of the host.
     """
     mixed = torch.empty_like(images) if out is None else out
     batches = *_checked(images, source), mixed
+    if images.itemsize not in WHOLE:
+        raise TypeError(
+            f"images must have pixels of at most 8 bytes for backend 'triton', got {images.dtype}: take 'eager'"
+        )
     blends = images.is_floating_point() and not plan.is_opaque
     if not blends:
         batches = tuple(batch.view(WHOLE[batch.element_size()]) for batch in batches)
@@ -57,7 +65,7 @@ def mix_normalize(images: Images, plan: Plan, mean: Channels, std: Channels, out
     Raises:
         ValueError: as ``mix_images`` does.
     """
-    _launch((*_checked(images, None), out), plan, (mean, std), blends=not plan.is_opaque)
+    _launch((*_checked(images, None), out), plan, (mean.contiguous(), std.contiguous()), blends=not plan.is_opaque)
     return out
 
 
@@ -86,18 +94,8 @@ def _launch(batches: tuple[Images, ...], plan: Plan, moments: Moments | None, *,
     if held and plan.batch > HELD_BATCH:
         source, held = source.clone(), False
     batches = images, source, out
-    rank, free = len(plan.size), images.ndim - 1 - len(plan.size)
-    programs, constants = programs_and_constants(
-        Batch(
-            shape=out.shape,
-            strides=tuple(batch.stride()[1:] for batch in batches),
-            cut_by=(*([FREE] * free if moments is None else [rank, *[FREE] * (free - 1)]), *range(rank)),
-            size=out.itemsize,
-            widest=1 if blends or moments else _widest_word(batches),
-            held=held,
-            box_a_sample=plan.boxes.shape[0] > 1,
-        )
-    )
+    layout = _layout(batches, plan, held=held, blends=blends, normalises=moments is not None)
+    programs, constants = launch_for(layout)
     launch: Any = mix[(programs,)]  # which Triton types as the kernel itself, without the launch's own arguments
     with torch.cuda.device_of(images):
         launch(
@@ -107,7 +105,7 @@ def _launch(batches: tuple[Images, ...], plan: Plan, moments: Moments | None, *,
             plan.batch,
             *(batch.stride(0) // constants["WORD"] for batch in batches),
             **constants,
-            RANK=rank,
+            RANK=len(plan.size),
             OPACITY_A_SAMPLE=plan.opacity.shape[0] > 1,
             ONLY_INSIDE=in_place,
             BLENDS=blends,
@@ -116,18 +114,31 @@ def _launch(batches: tuple[Images, ...], plan: Plan, moments: Moments | None, *,
         )
 
 
-def _widest_word(batches: Sequence[Images]) -> int:
-    """Return how many pixels a word may have, by their size and by where samples begin."""
-    size = batches[0].itemsize
-    starts = reduce(or_, [batch.data_ptr() | batch.stride(0) * size for batch in batches], WIDEST)
-    return max((starts & -starts) // size, 1)
+def _layout(batches: Sequence[Images], plan: Plan, *, held: bool, blends: bool, normalises: bool) -> Layout:
+    """Return how batches lie, and what cuts their axes: the channels count among them where they are normalised."""
+    rank, free = len(plan.size), batches[0].ndim - 1 - len(plan.size)
+    return Layout(
+        shape=batches[0].shape,
+        strides=tuple(batch.stride()[1:] for batch in batches),
+        cut_by=(*([rank, *[FREE] * (free - 1)] if normalises else [FREE] * free), *range(rank)),
+        itemsize=batches[0].itemsize,
+        most_pixels=1 if blends or normalises else _most_pixels(batches),
+        held=held,
+        box_a_sample=plan.boxes.shape[0] > 1,
+    )
+
+
+def _most_pixels(batches: Sequence[Images]) -> int:
+    """Return how many pixels a word may have, by their bytes and by where samples begin."""
+    itemsize = batches[0].itemsize
+    starts = reduce(or_, [batch.data_ptr() | batch.stride(0) * itemsize for batch in batches], max(WORDS))
+    return max((starts & -starts) // itemsize, 1)
 
 
 def _on(device: torch.device, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """Return a plan's partners, boxes and opacity one after the other in memory of ``device``.
 
-    What is on the host goes up in one copy, and nobody waits: for so few bytes CUDA takes them from any memory at once,
-    and sooner than from pinned memory.
+    What is on the host goes up in one copy, and nobody waits: a few bytes CUDA takes at once, from any memory.
     """
     partners, boxes, opacity = plan.partners.contiguous(), plan.boxes.contiguous(), plan.opacity.contiguous()
     if partners.device == device:
@@ -139,5 +150,6 @@ def _on(device: torch.device, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
         )
     lengths = [partners.numel(), boxes.numel(), opacity.numel()]
     packed = torch.cat([partners, boxes.view(-1), opacity.view(torch.int64)])
+    packed = packed if packed.nbytes <= TAKEN_AT_ONCE else packed.pin_memory()
     partners, boxes, opacity = packed.to(device, non_blocking=True).split(lengths)
     return partners, boxes, opacity.view(torch.float64)

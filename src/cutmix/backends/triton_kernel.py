@@ -1,4 +1,4 @@
-"""The kernel of the triton backend. What it is called with says ``triton.py``; here it is only run.
+"""The kernel of the triton backend. ``triton_layout.py`` says how it goes through a batch; here it is only run.
 
 Triton reads a kernel's source: its constants are spelt in capitals, as Triton's users do, and nothing is annotated but
 them. Every float operation is rounded by itself: the launch forbids fused multiply-adds.
@@ -61,6 +61,7 @@ def mix(
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
     HEIGHT: tl.constexpr,
+    RAGGED: tl.constexpr,
     BOX_A_SAMPLE: tl.constexpr,
     OPACITY_A_SAMPLE: tl.constexpr,
     ONLY_INSIDE: tl.constexpr,
@@ -102,6 +103,7 @@ def mix(
         ROWS: how many rows a sample has.
         WIDTH: how many columns a program takes.
         HEIGHT: how many rows of a sample a program takes; samples, where the source is HELD.
+        RAGGED: whether some tile has more of them than there are.
         BOX_A_SAMPLE: whether each sample has its own box.
         OPACITY_A_SAMPLE: whether each sample has its own opacity.
         ONLY_INSIDE: whether all outside the boxes is where it belongs.
@@ -111,41 +113,30 @@ def mix(
         WIDE: whether places need 64 bits.
     """
     images, source, out = _of_words(images, WORD_TYPE), _of_words(source, WORD_TYPE), _of_words(out, WORD_TYPE)
-    block, group = tl.program_id(0) % tl.cdiv(COLUMNS, WIDTH), tl.program_id(0) // tl.cdiv(COLUMNS, WIDTH)
-    # Never clamped, and no pointer is chosen by them: so the compiler sees that columns are neighbours in memory.
-    column = block * WIDTH + tl.arange(0, WIDTH)[None, :]
-    # What a tile has below the end is its last row, or sample, once more.
-    down = tl.arange(0, HEIGHT)[:, None]
-    if HELD:
-        sample, row = tl.minimum(down, batch - 1), group
-    else:
-        groups: tl.constexpr = tl.cdiv(ROWS, HEIGHT)
-        sample, row = group // groups, tl.minimum(group % groups * HEIGHT + down, ROWS - 1)
-    if WIDE:
-        row, column = row.to(tl.int64), column.to(tl.int64)
-    starts = boxes + (sample if BOX_A_SAMPLE else 0) * (2 * RANK)
+    column, row, sample, exists = _tile(batch, COLUMNS, ROWS, WIDTH, HEIGHT, RAGGED, HELD, WIDE)
+    box = boxes + (sample if BOX_A_SAMPLE else 0) * (2 * RANK)
     row_own, row_partner, row_out, row_inside, row_channel = _along(
-        row, starts, INNER, len(LENGTHS), LENGTHS, CUT_BY, UNITS, OWN_STRIDES, PARTNER_STRIDES, OUT_STRIDES, RANK
+        row, box, INNER, len(LENGTHS), LENGTHS, CUT_BY, UNITS, OWN_STRIDES, PARTNER_STRIDES, OUT_STRIDES, RANK
     )
     own = images + (sample.to(tl.int64) * own_step + row_own)
     partner = source + (tl.load(partners + sample) * partner_step + row_partner)
     shown = out + (sample.to(tl.int64) * out_step + row_out)
     if SPLITS:
-        start, stop = _edges(starts, 0, CUT_BY, UNITS, RANK, column.dtype)
+        start, stop = _edges(box, 0, CUT_BY, UNITS, RANK, column.dtype)
         before, until = _pixels_before(start, column, WORD), _pixels_before(stop, column, WORD)
         touched, inside = row_inside & (before < until), row_inside & (before == 0) & (until == WORD)
         at_own, at_partner, at_out = column, column, column
     else:
         at_own, at_partner, at_out, inside, channel = _along(
-            column, starts, 0, INNER, LENGTHS, CUT_BY, UNITS, OWN_STRIDES, PARTNER_STRIDES, OUT_STRIDES, RANK
+            column, box, 0, INNER, LENGTHS, CUT_BY, UNITS, OWN_STRIDES, PARTNER_STRIDES, OUT_STRIDES, RANK
         )
         inside = row_inside & inside
         touched, channel = inside, row_channel + channel
     if ONLY_INSIDE:
         if tl.max(touched.to(tl.int32)) == 0:
             return
-    touched = touched & (column < COLUMNS)
-    written = touched if ONLY_INSIDE else (row >= 0) & (column < COLUMNS)
+    touched = touched & exists
+    written = touched if ONLY_INSIDE else (row >= 0) & exists
     pasted = tl.load(partner + at_partner, mask=touched)
     if BLENDS:
         share = tl.load(opacity + (sample if OPACITY_A_SAMPLE else 0))
@@ -163,7 +154,7 @@ def mix(
             value = tl.where(inside, pasted, value)
         if NORMALISES:
             value = _normalized(value, mean, std, channel)
-    if HELD or ONLY_INSIDE:
+    if HELD:
         # All that this program overwrites has been read, by whichever of its threads, before one of them writes.
         tl.debug_barrier()
     tl.store(shown + at_out, value.to(out.dtype.element_ty), mask=written)
@@ -176,9 +167,39 @@ def _of_words(pixels, WORD_TYPE: tl.constexpr):
 
 
 @triton.jit
+def _tile(
+    batch,
+    COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    RAGGED: tl.constexpr,
+    HELD: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """Return a program's columns, its rows and samples, one of the two a number, and which of its places exist.
+
+    Below the end a tile has the last row, or the last sample, once more, so that its plan can be read.
+    """
+    program = tl.program_id(0).to(tl.int64) if WIDE else tl.program_id(0)
+    block, group = program % tl.cdiv(COLUMNS, WIDTH), program // tl.cdiv(COLUMNS, WIDTH)
+    # Never clamped, and no pointer is chosen by them: so the compiler sees that columns are neighbours in memory.
+    column = block * WIDTH + tl.arange(0, WIDTH)[None, :]
+    down = tl.arange(0, HEIGHT)[:, None]
+    if HELD:
+        sample, row, below = tl.minimum(down, batch - 1), group, down >= batch
+    else:
+        groups: tl.constexpr = tl.cdiv(ROWS, HEIGHT)
+        sample, down = group // groups, group % groups * HEIGHT + down
+        row, below = tl.minimum(down, ROWS - 1), down >= ROWS
+    exists = column < COLUMNS
+    return column, row, sample, exists & ~below if RAGGED else exists
+
+
+@triton.jit
 def _along(
     rest,
-    starts,
+    box,
     FIRST: tl.constexpr,
     END: tl.constexpr,
     LENGTHS: tl.constexpr,
@@ -200,17 +221,15 @@ def _along(
         if CUT_BY[axis] == RANK:
             channel += along // UNITS[axis]
         elif CUT_BY[axis] >= 0:
-            start, stop = _edges(starts, axis, CUT_BY, UNITS, RANK, along.dtype)
+            start, stop = _edges(box, axis, CUT_BY, UNITS, RANK, along.dtype)
             inside = inside & (along >= start) & (along < stop)
     return own_at, partner_at, out_at, inside, channel
 
 
 @triton.jit
-def _edges(
-    starts, axis: tl.constexpr, CUT_BY: tl.constexpr, UNITS: tl.constexpr, RANK: tl.constexpr, dtype: tl.constexpr
-):
+def _edges(box, axis: tl.constexpr, CUT_BY: tl.constexpr, UNITS: tl.constexpr, RANK: tl.constexpr, dtype: tl.constexpr):
     """Return where boxes start and stop along an axis."""
-    start, stop = tl.load(starts + CUT_BY[axis]), tl.load(starts + RANK + CUT_BY[axis])
+    start, stop = tl.load(box + CUT_BY[axis]), tl.load(box + RANK + CUT_BY[axis])
     return (start * UNITS[axis]).to(dtype), (stop * UNITS[axis]).to(dtype)
 
 

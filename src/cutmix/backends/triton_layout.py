@@ -21,9 +21,6 @@ Constants: TypeAlias = dict[str, Any]
 FREE = -1
 """What cuts an axis that no plan cuts."""
 
-WIDEST = max(WORDS)
-"""The bytes of the widest word."""
-
 LONG_ROW = 16
 """How many places make a row long enough; axes are put together to such rows where no edge cuts through a word."""
 
@@ -35,6 +32,9 @@ A_WARP, A_WARP_OF_BOXES = 1024, 512
 
 FEWEST_WARPS, MOST_WARPS = 4, 32
 
+FEWEST_ROWS = 4
+"""How many rows a tile has at least, where there are as many: what depends on the column is computed once for them."""
+
 WASTE = 1.2
 """How many places a tile may have for each that exists: rows are as long as they are, tiles powers of two."""
 
@@ -42,15 +42,15 @@ SECTOR = 32
 """The bytes that a GPU moves at least."""
 
 
-class Batch(NamedTuple):
-    """What is mixed, as far as the kernel is compiled for it.
+class Layout(NamedTuple):
+    """How three batches lie in memory, and what is done with them, as far as the kernel is compiled for it.
 
     Attributes:
-        shape: (batch, ...).
+        shape: (batch, ...), of all three.
         strides: of a sample's axes, in the images, in the source and in what is written.
         cut_by: which of the plan's axes cuts each; FREE for none, the number of them for the channels.
-        size: the bytes of a pixel.
-        widest: how many pixels a word may have at most.
+        itemsize: the bytes of a pixel.
+        most_pixels: how many pixels a word may have.
         held: whether a program must read the whole batch before it writes.
         box_a_sample: whether each sample has its own box.
     """
@@ -58,10 +58,25 @@ class Batch(NamedTuple):
     shape: tuple[int, ...]
     strides: tuple[Strides, ...]
     cut_by: tuple[int, ...]
-    size: int
-    widest: int
+    itemsize: int
+    most_pixels: int
     held: bool
     box_a_sample: bool
+
+
+class Launch(NamedTuple):
+    """How many programs the kernel is launched as, and what it is compiled for."""
+
+    programs: int
+    constants: Constants
+
+
+class Tile(NamedTuple):
+    """What a program takes."""
+
+    columns: int
+    height: int
+    warps: int
 
 
 class Axis(NamedTuple):
@@ -96,53 +111,50 @@ class Axis(NamedTuple):
         """Return the one axis that both are."""
         return Axis(self.length * inner.length, self.cut_by, self.unit * inner.length, *inner.strides)
 
-    def of_words(self, word: int) -> "Axis":
-        """Return an axis whose neighbours are side by side, as one of words."""
-        unit = self.unit if self.unit % word else self.unit // word
-        return self._replace(length=self.length // word, unit=unit)
-
     def between_words(self, word: int) -> "Axis":
         """Return an axis whose neighbours are whole words apart, with its strides in words."""
         return Axis(self.length, self.cut_by, self.unit, *(stride // word for stride in self.strides))
 
 
 @lru_cache(maxsize=256)
-def programs_and_constants(batch: Batch) -> tuple[int, Constants]:
-    """Return how many programs there are, and what each is compiled for."""
-    pixels = _folded(
-        [
-            Axis(length, by, 1, *strides)
-            for length, by, *strides in zip(batch.shape[1:], batch.cut_by, *batch.strides, strict=True)
-        ]
-    )
-    word = _pixels_in_a_word(pixels, batch.widest)
+def launch_for(layout: Layout) -> Launch:
+    """Return how the kernel is launched for batches that lie so."""
+    pixels = _folded(layout)
+    word = _pixels_in_a_word(pixels, layout.most_pixels)
     splits = pixels[0].cut_by != FREE and pixels[0].unit % word > 0
-    axes = [pixels[0].of_words(word), *(axis.between_words(word) for axis in pixels[1:])] if word > 1 else pixels
-    names = ("LENGTHS", "CUT_BY", "UNITS", "OWN_STRIDES", "PARTNER_STRIDES", "OUT_STRIDES")
+    axes = _in_words(pixels, word, splits=splits)
     inner = _axes_in_a_row(axes, 1 if splits else LONG_ROW)
     columns, rows = (math.prod(axis.length for axis in part) for part in (axes[:inner], axes[inner:]))
-    width, height, warps = _held_tile(batch, columns, word) if batch.held else _tile(columns, rows)
-    groups = rows if batch.held else batch.shape[0] * -(-rows // height)
-    return groups * -(-columns // width), {
+    tile = _held_tile(layout, columns, word * layout.itemsize) if layout.held else _tile(columns, rows)
+    below = layout.shape[0] if layout.held else rows
+    names = ("LENGTHS", "CUT_BY", "UNITS", "OWN_STRIDES", "PARTNER_STRIDES", "OUT_STRIDES")
+    constants = {
         **dict(zip(names, zip(*axes, strict=True), strict=True)),
         "WORD": word,
-        "WORD_TYPE": WORDS[word * batch.size] if word > 1 else None,
-        "BITS": 8 * batch.size,
+        "WORD_TYPE": WORDS[word * layout.itemsize] if word > 1 else None,
+        "BITS": 8 * layout.itemsize,
         "SPLITS": splits,
         "INNER": inner,
         "COLUMNS": columns,
         "ROWS": rows,
-        "WIDTH": width,
-        "HEIGHT": height,
-        "num_warps": warps,
-        "HELD": batch.held,
-        "BOX_A_SAMPLE": batch.box_a_sample,
+        "WIDTH": tile.columns,
+        "HEIGHT": tile.height,
+        "num_warps": tile.warps,
+        "RAGGED": below % tile.height > 0,
+        "HELD": layout.held,
+        "BOX_A_SAMPLE": layout.box_a_sample,
         "WIDE": _reach(pixels) >= 2**31,
     }
+    groups = rows if layout.held else layout.shape[0] * -(-rows // tile.height)
+    return Launch(groups * -(-columns // tile.columns), constants)
 
 
-def _folded(axes: Sequence[Axis]) -> list[Axis]:
-    """Return the axes, innermost first, with neighbours made one wherever memory and plan let them be."""
+def _folded(layout: Layout) -> list[Axis]:
+    """Return a sample's axes, innermost first, with neighbours made one wherever memory and plan let them be."""
+    axes = [
+        Axis(length, by, 1, *strides)
+        for length, by, *strides in zip(layout.shape[1:], layout.cut_by, *layout.strides, strict=True)
+    ]
     folded: list[Axis] = []
     for axis in sorted(axes, key=lambda axis: axis.out):
         outer = axis
@@ -153,12 +165,24 @@ def _folded(axes: Sequence[Axis]) -> list[Axis]:
     return folded
 
 
-def _pixels_in_a_word(axes: Sequence[Axis], widest: int) -> int:
-    """Return how many pixels, ``widest`` at most, every row is cut into without a rest, wherever it begins."""
+def _pixels_in_a_word(axes: Sequence[Axis], most: int) -> int:
+    """Return how many pixels, a power of two, divide every row and every step from row to row."""
     innermost, *others = axes
     if innermost.strides != (1, 1, 1):
         return 1
-    return math.gcd(widest, innermost.length, *chain.from_iterable(axis.strides for axis in others))
+    return math.gcd(most, innermost.length, *chain.from_iterable(axis.strides for axis in others))
+
+
+def _in_words(pixels: Sequence[Axis], word: int, *, splits: bool) -> list[Axis]:
+    """Return the axes with words for places; where edges split words, the innermost one's unit stays in pixels."""
+    innermost, *others = pixels
+    if word == 1:
+        return [*pixels]
+    unit = innermost.unit if splits else innermost.unit // word
+    return [
+        innermost._replace(length=innermost.length // word, unit=unit),
+        *(axis.between_words(word) for axis in others),
+    ]
 
 
 def _axes_in_a_row(axes: Sequence[Axis], least: int) -> int:
@@ -167,20 +191,20 @@ def _axes_in_a_row(axes: Sequence[Axis], least: int) -> int:
     return next((count for count in range(1, len(axes)) if math.prod(lengths[:count]) >= least), len(axes))
 
 
-def _tile(columns: int, rows: int) -> tuple[int, int, int]:
-    """Return the columns, rows and warps of programs that read nothing which is overwritten."""
-    widths = [1 << power for power in range(TILE.bit_length() - 2)]
-    width = max(width for width in widths if width == 1 or -(-columns // width) * width <= WASTE * columns)
-    height = min(TILE // width, _power_of_two(rows))
-    return width, height, FEWEST_WARPS
+def _tile(columns: int, rows: int) -> Tile:
+    """Return the tile for programs that overwrite nothing that others read: some rows high, if there are some."""
+    most = TILE // min(FEWEST_ROWS, _power_of_two(rows))
+    widths = [1 << power for power in range(most.bit_length())]
+    width = max(width for width in widths if -(-columns // width) * width <= WASTE * columns)
+    return Tile(width, min(TILE // width, _power_of_two(rows)), FEWEST_WARPS)
 
 
-def _held_tile(batch: Batch, columns: int, word: int) -> tuple[int, int, int]:
-    """Return the columns, samples and warps of programs that hold the whole batch: at least a sector of each sample."""
-    samples = _power_of_two(batch.shape[0])
-    places, a_warp = (HELD_TILE_OF_BOXES, A_WARP_OF_BOXES) if batch.box_a_sample else (HELD_TILE, A_WARP)
-    width = min(max(places // samples, SECTOR // (word * batch.size), 1), _power_of_two(columns))
-    return width, samples, min(max(width * samples // a_warp, FEWEST_WARPS), MOST_WARPS)
+def _held_tile(layout: Layout, columns: int, size: int) -> Tile:
+    """Return the tile for programs that hold the whole batch, with at least a sector of each; places have ``size``."""
+    samples = _power_of_two(layout.shape[0])
+    places, a_warp = (HELD_TILE_OF_BOXES, A_WARP_OF_BOXES) if layout.box_a_sample else (HELD_TILE, A_WARP)
+    width = min(max(places // samples, SECTOR // size, 1), _power_of_two(columns))
+    return Tile(width, samples, min(max(width * samples // a_warp, FEWEST_WARPS), MOST_WARPS))
 
 
 def _reach(axes: Sequence[Axis]) -> int:
