@@ -24,6 +24,17 @@ def test_plain_labels_and_rows_have_the_plain_accuracy():
     assert accuracy(predicting([0, 1]), predicting([0, 2])).item() == 0.5
 
 
+@pytest.mark.parametrize("shape", [(2, 1), (3,), ()])
+def test_labels_that_do_not_fit_the_predictions_are_refused(shape):
+    labels = torch.zeros(shape, dtype=torch.int64)
+
+    for target in (labels, MixedTarget(labels, labels, torch.ones(2).double())):
+        with pytest.raises(
+            ValueError, match=r"target must have one label for each of the predictions \(2,\), got labels"
+        ):
+            accuracy(predicting([0, 1]), target)
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.floats(0, 1)), min_size=1))
 def test_no_prediction_beats_the_ceiling_and_the_larger_share_reaches_it(samples):
     predicted, own, partner, kept = map(list, zip(*samples, strict=True))

@@ -178,7 +178,8 @@ def _check_whole(ids: Labels, classes: int, name: str) -> None:
     if not holds_whole_numbers(ids):
         raise ValueError(
             f"{name} labels must be class ids, or float rows with one entry for each of {classes} classes, got "
-            f"{ids.dtype} of shape {tuple(ids.shape)}: convert ids with .long() before they are mixed"
+            f"{ids.dtype} of shape {tuple(ids.shape)}: convert ids with .long() before they are mixed, give rows an "
+            "entry for each output"
         )
 
 

@@ -37,10 +37,13 @@ def accuracy(outputs: Logits, target: Labels | MixedTarget) -> Tensor:
     Args:
         outputs: (batch, classes); the largest is the prediction.
         target: class indices (batch,), rows (batch, classes) whose largest entry is the class, or a MixedTarget.
+
+    Raises:
+        ValueError: when there is not one label for each prediction.
     """
     if isinstance(target, MixedTarget):
         return hits(outputs, target).accuracy()
-    return (outputs.argmax(1) == classes_of(target)).float().mean()
+    return _hit(outputs.argmax(1), target).float().mean()
 
 
 def ceiling(target: MixedTarget) -> Tensor:
@@ -54,8 +57,18 @@ def ceiling(target: MixedTarget) -> Tensor:
 
 def hits(outputs: Logits, target: MixedTarget) -> Hits:
     """Compare the predictions with both labels of a mixed batch."""
-    predicted, own, partner = outputs.argmax(1), classes_of(target.own), classes_of(target.partner)
-    return Hits(predicted == own, predicted == partner, own == partner, target.kept)
+    predicted, alike = outputs.argmax(1), classes_of(target.own) == classes_of(target.partner)
+    return Hits(_hit(predicted, target.own), _hit(predicted, target.partner), alike, target.kept)
+
+
+def _hit(predicted: Ids, labels: Labels) -> Hit:
+    classes = classes_of(labels)
+    if classes.shape != predicted.shape:
+        raise ValueError(
+            f"target must have one label for each of the predictions {tuple(predicted.shape)}, got labels of shape "
+            f"{tuple(labels.shape)}: flatten() makes (batch,) of (batch, 1)"
+        )
+    return predicted == classes
 
 
 def classes_of(labels: Labels) -> Ids:
