@@ -318,8 +318,8 @@ def _check_label(leaf: Labels, path: str, *, told: bool) -> None:
     if not told and leaf.ndim > (2 if leaf.is_floating_point() else 1):
         raise ValueError(
             f"{path} must be class indices (batch,), float rows (batch, classes), or a mask that ends in the images' "
-            f"size, got {leaf.dtype} of shape {tuple(leaf.shape)}: flatten() makes (batch,) of (batch, 1); integer "
-            "rows need .float(); for labels of more axes pass kinds='label' to mix"
+            f"size, got {leaf.dtype} of shape {tuple(leaf.shape)}: integer rows need .float(), ids of (batch, 1) "
+            ".flatten(); for labels of more axes pass kinds='label' to mix"
         )
 
 
