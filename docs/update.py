@@ -97,11 +97,7 @@ def speed_table() -> str:
     rows = [
         [arm, *(figure(figures[arm]["median"]) if arm in figures else "" for figures in works.values())] for arm in arms
     ]
-    versions = {f"{peer['package']} {peer['version']}": None for peer in result["peers"].values() if "version" in peer}
-    missing = [
-        f"{name} is left out ({peer['left_out']})" for name, peer in result["peers"].items() if "left_out" in peer
-    ]
-    return "\n".join([table(["", *works], rows), "", f"{measured_on(result)}; {'; '.join([*versions, *missing])}."])
+    return f"{table(['', *works], rows)}\n\n{'; '.join([measured_on(result), *peers_of(result)])}."
 
 
 def musts_table(folder: Path | None = None) -> str:
@@ -123,6 +119,18 @@ def musts_table(folder: Path | None = None) -> str:
         machines[machine_of(result)].append(name)
     measured = "; ".join(f"{', '.join(names)}: {machine}" for machine, names in machines.items())
     return f"{table(['what', 'over', 'median', 'quartiles', 'at most'], rows)}\n\n{measured}."
+
+
+def swing_sentence() -> str:
+    """Return what the promises that were missed in another hour took in each."""
+    hours = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((SMALL_CACHE / "other_hours").iterdir())]
+    missed = [
+        f"{musts[0]['work']}: {musts[0]['arm']} took {' and '.join(figure(must['median']) for must in musts)} times "
+        f"what {musts[0]['over']} did, where {musts[0]['must']:g} is promised"
+        for musts in zip(*(hour["musts"] for hour in hours), strict=True)
+        if not all(must["holds"] for must in musts)
+    ]
+    return f"In other hours of the same day some were missed: {'; '.join(missed)}."
 
 
 def loss_table() -> str:
@@ -153,9 +161,8 @@ def gpu_table() -> str:
         for arm in ("triton, one box, in place", "cutmix_batch, in place", *result["peers"])
     ]
     copies = [f"{1e3 * figures['copy']['milliseconds']['median']:.1f}" for figures in works.values()]
-    versions = {"torch": result["versions"]["torch"], "triton": result["triton"]}
-    versions |= {peer["package"]: peer["version"] for peer in result["peers"].values() if "version" in peer}
-    named = "; ".join([result["device"], *(f"{package} {version}" for package, version in versions.items())])
+    ours = [result["device"], f"torch {result['versions']['torch']}", f"triton {result['triton']}"]
+    named = "; ".join([*ours, *peers_of(result)])
     return f"{table(['', *works], [['µs of a copy', *copies], *rows])}\n\n{named}."
 
 
@@ -195,12 +202,8 @@ def scaling_table() -> str:
         ]
         for row in result["overheads"]
     ]
-    peers = [
-        f"{peer['package']} {peer['version']}" if "version" in peer else f"{name} is left out ({peer['left_out']})"
-        for name, peer in result["peers"].items()
-    ]
     head = ["what", "over", "µs", "quartiles", "of it at work", "at most"]
-    return f"{table(head, rows)}\n\n{'; '.join([measured_on(result), *peers])}."
+    return f"{table(head, rows)}\n\n{'; '.join([measured_on(result), *peers_of(result)])}."
 
 
 def training_sentence() -> str:
@@ -294,6 +297,15 @@ def step_sentence() -> str:
     )
 
 
+def peers_of(result: dict) -> list[str]:
+    """Return the peers' packages with their versions, each once, or why one is left out."""
+    named = [
+        f"{peer['package']} {peer['version']}" if "version" in peer else f"{name} is left out ({peer['left_out']})"
+        for name, peer in result["peers"].items()
+    ]
+    return [*dict.fromkeys(named)]
+
+
 def figure(value: float) -> str:
     """Return a number with as many digits as it deserves."""
     return f"{value:.0f}" if value >= 10 else f"{value:.2f}"  # noqa: PLR2004
@@ -323,6 +335,7 @@ def rewritten(page: str) -> str:
         "op_speed": speed_table,
         "op_musts": musts_table,
         "op_musts_small_cache": lambda: musts_table(SMALL_CACHE),
+        "op_swing": swing_sentence,
         "loss": loss_table,
         "gpu": gpu_table,
         "gpu_step": gpu_sentences,

@@ -43,7 +43,7 @@ def accuracy(outputs: Logits, target: Labels | MixedTarget) -> Tensor:
     """
     if isinstance(target, MixedTarget):
         return hits(outputs, target).accuracy()
-    return _hit(outputs.argmax(1), target).float().mean()
+    return _hit(outputs.argmax(1), classes_of(target)).float().mean()
 
 
 def ceiling(target: MixedTarget) -> Tensor:
@@ -57,16 +57,15 @@ def ceiling(target: MixedTarget) -> Tensor:
 
 def hits(outputs: Logits, target: MixedTarget) -> Hits:
     """Compare the predictions with both labels of a mixed batch."""
-    predicted, alike = outputs.argmax(1), classes_of(target.own) == classes_of(target.partner)
-    return Hits(_hit(predicted, target.own), _hit(predicted, target.partner), alike, target.kept)
+    predicted, own, partner = outputs.argmax(1), classes_of(target.own), classes_of(target.partner)
+    return Hits(_hit(predicted, own), _hit(predicted, partner), own == partner, target.kept)
 
 
-def _hit(predicted: Ids, labels: Labels) -> Hit:
-    classes = classes_of(labels)
+def _hit(predicted: Ids, classes: Ids) -> Hit:
     if classes.shape != predicted.shape:
         raise ValueError(
             f"target must have one label for each of the predictions {tuple(predicted.shape)}, got labels of shape "
-            f"{tuple(labels.shape)}: flatten() makes (batch,) of (batch, 1)"
+            f"{tuple(classes.shape)}: flatten() makes (batch,) of (batch, 1)"
         )
     return predicted == classes
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cutmix.axes import Axes, checked_axes
 from cutmix.backends import mix_trusted
+from cutmix.backends.partners import check_present
 from cutmix.memory import check_outs, is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Labels, Masks, Partners
@@ -389,11 +390,5 @@ def _check_partners(plan: Plan | Stencil, source: Leaves) -> None:
         raise ValueError(
             f"source must have as many targets as images, got {sorted(counts)} samples: give whole batches"
         )
-    if not plan.is_readable:  # the lookup itself sees to it
-        return
-    positions = plan.partners.numpy()  # which asks less than torch for so few numbers
-    if positions.min() < 0 or positions.max() >= min(counts):
-        raise ValueError(
-            f"partners must lie in [0, {min(counts)}), the samples that there are, got {plan.partners.tolist()}: "
-            "pass the batch that they were drawn for, or source="
-        )
+    if plan.is_readable:  # else the lookup itself sees to it
+        check_present(plan.partners, min(counts))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from cutmix.backends import eager, reference, ring
-from cutmix.backends.walking import CannotMixError
+from cutmix.backends.partners import CannotMixError, check_present
 from cutmix.memory import check_out
 from cutmix.plans import Plan
 from cutmix.shapes import Channels, Images, Source
@@ -147,11 +147,8 @@ def _check_fit(images: Images, plan: Plan, source: Source | None, out: Images | 
             f"source must have samples like the images, {tuple(images.shape[1:])} {images.dtype} on {images.device}, "
             f"got {tuple(others.shape[1:])} {others.dtype} on {others.device}: prepare both batches alike"
         )
-    if plan.is_readable and not int(plan.partners.numpy().max()) < others.shape[0]:
-        raise ValueError(
-            f"partners must lie in [0, {others.shape[0]}), the samples that there are, got {plan.partners.tolist()}: "
-            "pass the batch that they were drawn for, or source="
-        )
+    if plan.is_readable:
+        check_present(plan.partners, others.shape[0])
 
 
 def _written(images: Images) -> Images:

@@ -30,7 +30,7 @@ from cutmix.backends.kernels import (
     paste,
     walk,
 )
-from cutmix.backends.walking import CannotMixError, no_permutation
+from cutmix.backends.partners import CannotMixError, no_permutation, not_present
 from cutmix.memory import is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Source, Table
@@ -130,10 +130,7 @@ def _in_parts(
     if said == NO_PERMUTATION:
         raise no_permutation(plan.partners)
     if said == NOBODY:
-        raise ValueError(
-            f"partners must lie in [0, {samples}), the samples that there are, got {plan.partners.tolist()}: pass the "
-            "batch that they were drawn for, or source="
-        )
+        raise not_present(plan.partners, samples)
 
 
 @cache

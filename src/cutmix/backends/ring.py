@@ -7,7 +7,7 @@ which torch divides among its threads.
 
 from collections.abc import Iterator
 
-from cutmix.backends.walking import check_permutation
+from cutmix.backends.partners import check_permutation
 from cutmix.memory import is_same
 from cutmix.plans import Plan
 from cutmix.shapes import Images, Source

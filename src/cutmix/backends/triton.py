@@ -54,7 +54,7 @@ def mix_images(images: Images, plan: Plan, *, source: Source | None = None, out:
         )
     blends = images.is_floating_point() and not plan.is_opaque
     if not blends:
-        batches = tuple(batch.view(WHOLE[batch.element_size()]) for batch in batches)
+        batches = tuple(batch.view(WHOLE[batch.itemsize]) for batch in batches)
     _launch(batches, plan, None, blends=blends)
     return mixed
 

@@ -119,34 +119,11 @@ class Axis(NamedTuple):
 @lru_cache(maxsize=256)
 def launch_for(layout: Layout) -> Launch:
     """Return how the kernel is launched for batches that lie so."""
-    pixels = _folded(layout)
-    word = _pixels_in_a_word(pixels, layout.most_pixels)
-    splits = pixels[0].cut_by != FREE and pixels[0].unit % word > 0
-    axes = _in_words(pixels, word, splits=splits)
-    inner = _axes_in_a_row(axes, 1 if splits else LONG_ROW)
-    columns, rows = (math.prod(axis.length for axis in part) for part in (axes[:inner], axes[inner:]))
-    tile = _held_tile(layout, columns, word * layout.itemsize) if layout.held else _tile(columns, rows)
-    below = layout.shape[0] if layout.held else rows
+    axes, words = _in_words(_folded(layout), layout)
+    programs, tiles = _in_tiles(axes, layout, size=words["WORD"] * layout.itemsize, splits=words["SPLITS"])
     names = ("LENGTHS", "CUT_BY", "UNITS", "OWN_STRIDES", "PARTNER_STRIDES", "OUT_STRIDES")
-    constants = {
-        **dict(zip(names, zip(*axes, strict=True), strict=True)),
-        "WORD": word,
-        "WORD_TYPE": WORDS[word * layout.itemsize] if word > 1 else None,
-        "BITS": 8 * layout.itemsize,
-        "SPLITS": splits,
-        "INNER": inner,
-        "COLUMNS": columns,
-        "ROWS": rows,
-        "WIDTH": tile.columns,
-        "HEIGHT": tile.height,
-        "num_warps": tile.warps,
-        "RAGGED": below % tile.height > 0,
-        "HELD": layout.held,
-        "BOX_A_SAMPLE": layout.box_a_sample,
-        "WIDE": _reach(pixels) >= 2**31,
-    }
-    groups = rows if layout.held else layout.shape[0] * -(-rows // tile.height)
-    return Launch(groups * -(-columns // tile.columns), constants)
+    by_name = dict(zip(names, zip(*axes, strict=True), strict=True))
+    return Launch(programs, {**by_name, **words, **tiles, "HELD": layout.held, "BOX_A_SAMPLE": layout.box_a_sample})
 
 
 def _folded(layout: Layout) -> list[Axis]:
@@ -173,16 +150,41 @@ def _pixels_in_a_word(axes: Sequence[Axis], most: int) -> int:
     return math.gcd(most, innermost.length, *chain.from_iterable(axis.strides for axis in others))
 
 
-def _in_words(pixels: Sequence[Axis], word: int, *, splits: bool) -> list[Axis]:
-    """Return the axes with words for places; where edges split words, the innermost one's unit stays in pixels."""
+def _in_words(pixels: Sequence[Axis], layout: Layout) -> tuple[list[Axis], Constants]:
+    """Return the axes with words for places, and what the words are.
+
+    Where edges of boxes split words, the innermost axis's unit stays in pixels.
+    """
     innermost, *others = pixels
-    if word == 1:
-        return [*pixels]
+    word = _pixels_in_a_word(pixels, layout.most_pixels)
+    splits = innermost.cut_by != FREE and innermost.unit % word > 0
     unit = innermost.unit if splits else innermost.unit // word
-    return [
-        innermost._replace(length=innermost.length // word, unit=unit),
-        *(axis.between_words(word) for axis in others),
-    ]
+    first = innermost._replace(length=innermost.length // word, unit=unit) if word > 1 else innermost
+    return [first, *(axis.between_words(word) for axis in others)], {
+        "WORD": word,
+        "WORD_TYPE": WORDS[word * layout.itemsize] if word > 1 else None,
+        "BITS": 8 * layout.itemsize,
+        "SPLITS": splits,
+        "WIDE": _reach(pixels) >= 2**31,
+    }
+
+
+def _in_tiles(axes: Sequence[Axis], layout: Layout, size: int, *, splits: bool) -> tuple[int, Constants]:
+    """Return how many programs there are, and the tile of each, whose places have ``size`` bytes."""
+    inner = _axes_in_a_row(axes, 1 if splits else LONG_ROW)
+    columns, rows = (math.prod(axis.length for axis in part) for part in (axes[:inner], axes[inner:]))
+    samples = layout.shape[0]
+    tile = _held_tile(layout, columns, size) if layout.held else _tile(columns, rows)
+    groups = rows if layout.held else samples * -(-rows // tile.height)
+    return groups * -(-columns // tile.columns), {
+        "INNER": inner,
+        "COLUMNS": columns,
+        "ROWS": rows,
+        "WIDTH": tile.columns,
+        "HEIGHT": tile.height,
+        "RAGGED": (samples if layout.held else rows) % tile.height > 0,
+        "num_warps": tile.warps,
+    }
 
 
 def _axes_in_a_row(axes: Sequence[Axis], least: int) -> int:

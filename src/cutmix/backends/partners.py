@@ -1,4 +1,4 @@
-"""What it takes to mix in place without a copy of the batch: to walk from partner to partner."""
+"""What partners must be: there, and to be mixed in place without a copy of the batch, a way round all samples."""
 
 import numpy as np
 
@@ -17,6 +17,25 @@ def check_permutation(partners: Partners) -> None:
     """
     if np.bincount(partners.numpy(), minlength=len(partners)).max() != 1:
         raise no_permutation(partners)
+
+
+def check_present(partners: Partners, samples: int) -> None:
+    """Check that there are samples to be pasted at these places: loops that go by address trust it.
+
+    Raises:
+        ValueError: when there are not.
+    """
+    places = partners.numpy()  # which asks less than torch for so few numbers
+    if places.min() < 0 or places.max() >= samples:
+        raise not_present(partners, samples)
+
+
+def not_present(partners: Partners, samples: int) -> ValueError:
+    """Return the refusal of partners that are not there."""
+    return ValueError(
+        f"partners must lie in [0, {samples}), the samples that there are, got {partners.tolist()}: "
+        "pass the batch that they were drawn for, or source="
+    )
 
 
 def no_permutation(partners: Partners) -> CannotMixError:
